@@ -1,0 +1,44 @@
+"""Ground floor of faceprotect-sdk: what an engine is, where it lives and how it runs.
+
+Importing this package needs numpy and nothing else; ONNX Runtime or torch are loaded when an engine is opened.
+"""
+
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import (
+    CacheUnwritable,
+    DeviceUnavailable,
+    EngineCorrupt,
+    EngineError,
+    EngineInputError,
+    EngineNotFound,
+    RecipeError,
+    WeightsMissing,
+)
+from faceprotect_engines.manifest import Manifest, read_manifest, write_manifest
+from faceprotect_engines.recipe import ExtraSurrogate, Progress, RecipeResult, load_recipe, run_recipe
+from faceprotect_engines.spec import EngineSpec, TensorSpec
+from faceprotect_engines.store import Store, default_cache
+
+__all__ = [
+    "CacheUnwritable",
+    "DeviceUnavailable",
+    "Engine",
+    "EngineCorrupt",
+    "EngineError",
+    "EngineInputError",
+    "EngineNotFound",
+    "EngineSpec",
+    "ExtraSurrogate",
+    "Manifest",
+    "Progress",
+    "RecipeError",
+    "RecipeResult",
+    "Store",
+    "TensorSpec",
+    "WeightsMissing",
+    "default_cache",
+    "load_recipe",
+    "read_manifest",
+    "run_recipe",
+    "write_manifest",
+]

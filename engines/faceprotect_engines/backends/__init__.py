@@ -1,0 +1,104 @@
+"""Backends by device name. Each loader imports its runtime when called, never before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
+from faceprotect_engines.manifest import Manifest, resolve_inside
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a loader gets. `graph_folder()` hydrates package weights at need and says where the ONNX graph then lies."""
+
+    manifest: Manifest
+    folder: Path
+    graph_folder: Callable[[], Path]
+    threads: int | None
+
+    def graph(self) -> Path:
+        """The ONNX file with its external data beside it; raises EngineNotFound when the engine has none."""
+        return resolve_inside(self.graph_folder(), self.file("graph"))
+
+    def file(self, key: str) -> str:
+        """Relative path of the file listed as `key`; raises EngineNotFound with the command that makes it."""
+        if key not in self.manifest.files:
+            raise EngineNotFound(
+                f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}; "
+                f"build it with: faceprotect-sdk export (needs pip install 'faceprotect-sdk[export]')"
+            )
+        return self.manifest.files[key].path
+
+
+Loader = Callable[[LoadRequest], Engine]
+
+
+def _cpu(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.ort import open_ort
+
+    return open_ort(request.manifest, request.graph(), "cpu", request.threads)
+
+
+def _cuda(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.ort import open_ort
+
+    return open_ort(request.manifest, request.graph(), "cuda", request.threads)
+
+
+def _auto(request: LoadRequest) -> Engine:
+    """CUDA where it would really run, else CPU; `engine.device` says which."""
+    from faceprotect_engines.backends.ort import open_ort, provider_installed
+
+    if provider_installed("cuda"):
+        try:
+            return open_ort(request.manifest, request.graph(), "cuda", request.threads)
+        except DeviceUnavailable:
+            pass  # "auto" asks for the best there is: CPU is an answer, and engine.device reports it
+    return _cpu(request)
+
+
+def _torch(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.torch import open_torch
+
+    return open_torch(request, "")
+
+
+def _torch_cpu(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.torch import open_torch
+
+    return open_torch(request, "cpu")
+
+
+def _torch_cuda(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.torch import open_torch
+
+    return open_torch(request, "cuda")
+
+
+LOADERS: dict[str, Loader] = {
+    "auto": _auto,
+    "cpu": _cpu,
+    "cuda": _cuda,
+    "torch": _torch,
+    "torch:cpu": _torch_cpu,
+    "torch:cuda": _torch_cuda,
+}
+PLANNED = ("tensorrt", "rtx")
+
+
+def load_engine(
+    manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None
+) -> Engine:
+    """Open a verified engine on `device`; raises DeviceUnavailable for a device that this version cannot run."""
+    known = ", ".join(LOADERS)
+    if device in PLANNED:
+        raise DeviceUnavailable(f"device '{device}' is not built in this version; choose one of: {known}")
+    if device not in LOADERS:
+        raise DeviceUnavailable(f"there is no device '{device}'; choose one of: {known}")
+    if threads is not None and threads < 1:
+        raise DeviceUnavailable(f"threads is {threads}; give 1 or more, or None for every core")
+    return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads))

@@ -1,0 +1,148 @@
+"""ONNX Runtime backend: one explicit execution provider, or an error."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.engine import BaseEngine
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError
+from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_INSTALL = {"cpu": "pip install 'faceprotect-sdk[cpu]'", "cuda": "pip install 'faceprotect-sdk[gpu]'"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_ERRORS_ONLY = 3
+_STATES = (
+    *("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException"),
+    *("InvalidProtobuf", "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail"),
+)
+
+
+class OrtEngine(BaseEngine):
+    """An ONNX graph in an ONNX Runtime session. Thread-safe to run, as sessions are."""
+
+    def __init__(self, spec: EngineSpec, session: Any, device: str) -> None:
+        """`session`: an onnxruntime.InferenceSession whose first provider is `device`'s."""
+        super().__init__(spec, device)
+        self._session: Any = session
+        self._names = [tensor.name for tensor in spec.outputs]
+
+    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        session = self._session
+        if session is None:
+            raise EngineError(f"engine '{self.spec.name}' was closed while running")
+        try:
+            return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+        except _runtime_errors() as error:
+            raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {error}") from error
+
+    def _release(self) -> None:
+        self._session = None
+
+
+def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) -> OrtEngine:
+    """Session of `graph` on "cpu" or "cuda".
+
+    Raises DeviceUnavailable when the provider is missing or is not the one that really runs, EngineCorrupt when the
+    graph cannot be loaded or differs from its manifest.
+    """
+    runtime = _runtime(device)
+    provider = PROVIDERS[device]
+    if provider not in runtime.get_available_providers():
+        raise DeviceUnavailable(
+            f"device '{device}' needs {provider}, which this onnxruntime does not have; run: {_INSTALL[device]}"
+        )
+    options = _options(runtime, threads, explicit=device != "cpu")
+    try:
+        session = runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
+    except _runtime_errors() as error:
+        if device != "cpu":
+            raise DeviceUnavailable(f"device '{device}' cannot run engine '{manifest.name}': {error}") from error
+        raise EngineCorrupt(f"{graph} cannot be loaded: {error}; see: faceprotect-sdk engines verify") from error
+    active = session.get_providers()
+    if not active or active[0] != provider:
+        raise DeviceUnavailable(
+            f"device '{device}' was asked for but {', '.join(active)} would run engine '{manifest.name}'; "
+            f"see what is wrong with: faceprotect-sdk doctor"
+        )
+    _check_signature(manifest, session)
+    return OrtEngine(manifest.spec, session, device)
+
+
+def provider_installed(device: str) -> bool:
+    """Whether the installed onnxruntime has the provider of `device` (it may still fail to start)."""
+    try:
+        return PROVIDERS[device] in _runtime(device).get_available_providers()
+    except DeviceUnavailable:
+        return False
+
+
+def _runtime(device: str) -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise DeviceUnavailable(f"device '{device}' needs onnxruntime ({error}); run: {_INSTALL[device]}") from error
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """ONNX Runtime's exceptions share no base class but Exception, so they are listed, with what pybind raises."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = tuple(getattr(state, name) for name in _STATES if hasattr(state, name))
+    return (*own, RuntimeError, ValueError)
+
+
+def _options(runtime: Any, threads: int | None, explicit: bool) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = available_cores() if threads is None else threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # several engines live in one process: workers that spin after a run would take cores from the next engine
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if explicit:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _check_signature(manifest: Manifest, session: Any) -> None:
+    """The graph's own names, dtypes and shapes against the manifest's, so that a wrong file fails at open."""
+    for kind, described, actual in (
+        ("input", manifest.inputs, session.get_inputs()),
+        ("output", manifest.outputs, session.get_outputs()),
+    ):
+        found = {tensor.name: tensor for tensor in actual}
+        if set(found) != {tensor.name for tensor in described}:
+            names = ", ".join(tensor.name for tensor in described)
+            raise EngineCorrupt(
+                f"engine '{manifest.name}': graph has the {kind}s {', '.join(found)}, its manifest {names}; "
+                "export it again"
+            )
+        for tensor in described:
+            _check_tensor(manifest.name, kind, tensor, found[tensor.name])
+
+
+def _check_tensor(engine: str, kind: str, tensor: TensorSpec, actual: Any) -> None:
+    dtype = _DTYPES.get(actual.type, actual.type)
+    sizes = list(actual.shape or ())
+    fits = len(sizes) == len(tensor.shape) and all(
+        want is None or not isinstance(size, int) or size == want
+        for want, size in zip(tensor.shape, sizes, strict=True)
+    )
+    if dtype != tensor.dtype or (kind == "input" and not fits):
+        raise EngineCorrupt(
+            f"engine '{engine}', {kind} '{tensor.name}': graph has {dtype} {sizes}, its manifest "
+            f"{tensor.dtype} {list(tensor.shape)}; export it again"
+        )

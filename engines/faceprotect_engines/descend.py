@@ -1,0 +1,304 @@
+"""The `descend` stage: one gradient engine, one variable, an optimiser, draws, and a constraint.
+
+Each step runs the gradient engine once. With a constraint, steps with the identity draw ("clean") decide: the passing
+one of smallest penalty is what remains. Recognisers that join at run time add their gradient through `image_cotangent`:
+the gradient of <image, c> with respect to the variable, at constant c, is their exact contribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from faceprotect_engines.constraint import ConstraintState, observe, start_constraint
+from faceprotect_engines.draws import Draw, draw, identity_draw
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.optimise import make_optimiser
+from faceprotect_engines.recipe_schema import ConstraintPlan, DescendStage
+from faceprotect_engines.spec import Array
+
+
+@dataclass(frozen=True)
+class ExtraSurrogate:
+    """A recogniser that joins at run time.
+
+    engine: inputs image [1,3,S,S] float32 RGB in [0,1] and reference [1,E]; outputs similarity [1] and grad_image.
+    reference: unit embedding [1,E] of the face to move away from.  limit: the similarity to get below.
+    """
+
+    name: str
+    engine: Engine
+    reference: Array
+    limit: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. `worst_excess`: largest similarity minus limit at this step; `passed`: some step passed."""
+
+    stage: int
+    kind: str
+    engine: str
+    step: int
+    steps: int
+    passed: bool | None = None
+    worst_excess: float | None = None
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Arrays to store, scalars per step, why it ended ("steps" or "patience"), whether the constraint was met."""
+
+    arrays: Mapping[str, Array]
+    trace: Sequence[Mapping[str, Any]]
+    stop: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class _Best:
+    variable: Array
+    kept: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class _Look:
+    outputs: Mapping[str, Array]
+    similarity: Array
+    penalty: float
+    clean: bool
+    row: Mapping[str, Any]
+
+
+def gather(inputs: Mapping[str, str], arrays: Mapping[str, Array], where: str) -> dict[str, Array]:
+    """Feeds of an engine: `inputs` is engine input -> array name; raises RecipeError for an array that is not there."""
+    for name, array in inputs.items():
+        if array not in arrays:
+            known = ", ".join(sorted(arrays))
+            raise RecipeError(f"{where}: input '{name}' needs the array '{array}'; there are: {known}")
+    return {name: arrays[array] for name, array in inputs.items()}
+
+
+def descend(
+    stage: DescendStage,
+    engines: Callable[[str], Engine],
+    arrays: Mapping[str, Array],
+    generator: np.random.Generator,
+    surrogates: Sequence[ExtraSurrogate] = (),
+    progress: Callable[[Progress], None] | None = None,
+    index: int = 0,
+) -> Descent:
+    """Run the stage; `arrays` is left unchanged. Raises RecipeError and whatever the engines raise."""
+    run = _Run(stage, engines, arrays, generator, surrogates, index)
+    return run.free(progress) if stage.constraint is None else run.constrained(stage.constraint, progress)
+
+
+class _Run:
+    """One descent's fixed parts: engines, constant feeds, limits."""
+
+    def __init__(
+        self,
+        stage: DescendStage,
+        engines: Callable[[str], Engine],
+        arrays: Mapping[str, Array],
+        generator: np.random.Generator,
+        surrogates: Sequence[ExtraSurrogate],
+        index: int,
+    ) -> None:
+        self.stage, self.arrays, self.generator, self.index = stage, arrays, generator, index
+        self.where = f"stage {index} (descend {stage.engine})"
+        self.engine = engines(stage.engine)
+        self.surrogates = tuple(surrogates)
+        others = {name: array for name, array in stage.inputs.items() if name != stage.variable}
+        self.constant = gather(others, arrays, self.where)
+        self.start = self._start()
+        self.variable = self._nudged(self.start)
+        self.forward = self._open_forward(engines)
+        self.optimiser = make_optimiser(stage.optimiser)
+        self.bounds = self._bounds()
+        for name in (stage.gradient, *stage.keep):
+            self.engine.spec.output(name)
+
+    def free(self, progress: Callable[[Progress], None] | None) -> Descent:
+        """`steps` updates without a constraint, then one clean run for what is kept."""
+        stage, trace = self.stage, []
+        for step in range(stage.steps):
+            drawn = self._draw(clean=False)
+            outputs = self.engine.run(self._feeds(drawn, None, None))
+            self._update(outputs, step)
+            clean = drawn is None or drawn.clean
+            trace.append({"stage": self.index, "step": step, "clean": clean, **_scalars(outputs)})
+            self._report(progress, step, None, None)
+        kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None))) if stage.keep else {}
+        return Descent({stage.array: self.variable, **kept}, trace, "steps", None)
+
+    def constrained(self, plan: ConstraintPlan, progress: Callable[[Progress], None] | None) -> Descent:
+        """Smallest change that passes; each of the at most `steps` runs is judged before its update."""
+        steps, limit = self.stage.steps, self._limit(plan)
+        state = start_constraint(plan.settings, limit.size)
+        best: _Best | None = None
+        trace: list[Mapping[str, Any]] = []
+        stop = "steps"
+        for step in range(steps):
+            last = step == steps - 1
+            seen = self._look(plan, state, limit, self._draw(clean=last))
+            row = {"stage": self.index, "step": step, "clean": seen.clean, **seen.row}
+            trace.append(row)
+            if seen.clean:
+                state, verdict = observe(plan.settings, state, seen.similarity, limit, seen.penalty)
+                row["passed"] = verdict.passed
+                best = _Best(self.variable, self._kept(seen.outputs)) if verdict.keep else best
+                stop = "patience" if verdict.stop else stop
+            self._report(progress, step, state.passed, row["worst_excess"])
+            if stop == "patience":
+                break
+            if not last:
+                self._update(seen.outputs, step)
+        if best is None:
+            raise RecipeError(f"{self.where}: no step gave finite numbers; see: faceprotect-sdk engines verify")
+        if state.passed and plan.settings.bisect:
+            best, rows = self._bisect(plan, state, limit, best)
+            trace.extend({**row, "step": len(trace) + number} for number, row in enumerate(rows))
+        return Descent({self.stage.array: best.variable, **best.kept}, trace, stop, state.passed)
+
+    def _bisect(
+        self, plan: ConstraintPlan, state: ConstraintState, limit: Array, best: _Best
+    ) -> tuple[_Best, list[dict[str, Any]]]:
+        """The best variable scaled down towards its start, as far as it still passes with a smaller penalty.
+
+        The walk rarely stops exactly on the limit; halving the remaining interval does, at one run a halving.
+        """
+        low, high, penalty, farthest = 0.0, 1.0, state.best_penalty, best.variable
+        rows: list[dict[str, Any]] = []
+        for _ in range(int(plan.settings.bisect)):
+            scale = (low + high) / 2
+            self.variable = np.asarray(self.start + scale * (farthest - self.start), farthest.dtype)
+            seen = self._look(plan, state, limit, self._draw(clean=True))
+            passed = seen.row["worst_excess"] <= 0
+            rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": passed, **seen.row})
+            low, high = (low, scale) if passed else (scale, high)
+            if passed and seen.penalty < penalty:
+                penalty, best = seen.penalty, _Best(self.variable, self._kept(seen.outputs))
+        return best, rows
+
+    def _look(self, plan: ConstraintPlan, state: ConstraintState, limit: Array, drawn: Draw | None) -> _Look:
+        """One run of the gradient engine at the current variable, joined surrogates included."""
+        cotangent, extra = self._extra(drawn, state, limit.size)
+        outputs = self.engine.run(self._feeds(drawn, state, cotangent))
+        similarity = np.concatenate([np.ravel(outputs[plan.similarity]), extra]).astype(np.float32)
+        row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
+        row["worst_excess"] = float((similarity - limit).max())
+        row.update({f"similarity_{k}": float(value) for k, value in enumerate(similarity)})
+        penalty = float(np.ravel(outputs[plan.penalty])[0])
+        return _Look(outputs, similarity, penalty, drawn is None or drawn.clean, row)
+
+    def _start(self) -> Array:
+        spec = self.engine.spec.input(self.stage.variable)
+        start = self.arrays.get(self.stage.array)
+        return np.asarray(spec.zeros() if start is None else start, dtype=spec.dtype)
+
+    def _nudged(self, start: Array) -> Array:
+        """Start plus noise: the gradient of a similarity to oneself is zero at the start itself."""
+        if not self.stage.start_std:
+            return start
+        noise = self.generator.standard_normal(start.shape) * self.stage.start_std
+        return np.asarray(start + noise, dtype=start.dtype)
+
+    def _open_forward(self, engines: Callable[[str], Engine]) -> Engine | None:
+        if not self.surrogates:
+            return None
+        if self.stage.forward is None or self.stage.constraint is None:
+            raise RecipeError(
+                f'{self.where}: surrogates at run time need a constraint and "forward" in the recipe\'s stage'
+            )
+        self.engine.spec.input(self.stage.forward.cotangent)
+        return engines(self.stage.forward.engine)
+
+    def _limit(self, plan: ConstraintPlan) -> Array:
+        if plan.limit not in self.arrays:
+            raise RecipeError(f"{self.where}: the constraint needs the array '{plan.limit}' [K]")
+        own = np.ravel(self.arrays[plan.limit])
+        count = self.engine.spec.output(plan.similarity).shape[0]
+        if count is not None and own.size != count:
+            raise RecipeError(f"{self.where}: '{plan.limit}' has {own.size} values, the engine has {count} surrogates")
+        return np.concatenate([own, [surrogate.limit for surrogate in self.surrogates]]).astype(np.float32)
+
+    def _bounds(self) -> tuple[Any, Any] | None:
+        if self.stage.bounds is None:
+            return None
+        low, high = (
+            gather({"bounds": side}, self.arrays, self.where)["bounds"] if isinstance(side, str) else side
+            for side in self.stage.bounds
+        )
+        return low, high
+
+    def _draw(self, clean: bool) -> Draw | None:
+        plan = self.stage.draws
+        if plan is None:
+            return None
+        size = self.engine.spec.input(plan.rows).shape[-1]
+        channels = self.engine.spec.input(plan.noise).shape[1]
+        if size is None or channels is None:
+            raise RecipeError(f"{self.where}: draws need a fixed size of the inputs '{plan.rows}' and '{plan.noise}'")
+        drawn = draw(plan.settings, size, self.generator, channels)
+        return identity_draw(size, channels) if clean and not drawn.clean else drawn
+
+    def _feeds(self, drawn: Draw | None, state: ConstraintState | None, cotangent: Array | None) -> dict[str, Array]:
+        stage, spec = self.stage, self.engine.spec
+        feeds = {**self.constant, stage.variable: self.variable}
+        if drawn is not None and stage.draws is not None:
+            feeds.update({stage.draws.rows: drawn.rows, stage.draws.cols: drawn.cols, stage.draws.noise: drawn.noise})
+        if state is not None and stage.constraint is not None:
+            own = state.weights[: state.weights.size - len(self.surrogates)]
+            feeds[stage.constraint.weights] = own
+            feeds[stage.constraint.penalty_weight] = np.array([state.penalty_weight], np.float32)
+        name = stage.forward.cotangent if stage.forward else "image_cotangent"
+        if cotangent is not None:
+            feeds[name] = cotangent
+        elif spec.has_input(name) and name not in feeds:
+            feeds[name] = spec.input(name).zeros()
+        return feeds
+
+    def _extra(self, drawn: Draw | None, state: ConstraintState, count: int) -> tuple[Array | None, Array]:
+        """Summed image cotangent and similarities of the surrogates that joined at run time."""
+        plan, constraint = self.stage.forward, self.stage.constraint
+        if self.forward is None or plan is None or constraint is None:
+            return None, np.zeros(0, np.float32)
+        held = {**self.arrays, self.stage.array: self.variable}
+        image = self.forward.run(gather(plan.inputs, held, f"{self.where}, forward"))[plan.output]
+        seen = image if drawn is None or drawn.clean else drawn.apply(image)
+        own = count - len(self.surrogates)
+        share = 1.0 / own if constraint.reduction == "mean" else 1.0
+        total, similarity = np.zeros_like(image), np.zeros(len(self.surrogates), np.float32)
+        for number, surrogate in enumerate(self.surrogates):
+            outputs = surrogate.engine.run({"image": seen, "reference": surrogate.reference})
+            similarity[number] = np.ravel(outputs["similarity"])[0]
+            total += np.float32(share * state.weights[own + number]) * outputs["grad_image"]
+        return (total if drawn is None or drawn.clean else drawn.pull_back(total)), similarity
+
+    def _update(self, outputs: Mapping[str, Array], step: int) -> None:
+        gradient = outputs[self.stage.gradient]
+        if not np.isfinite(gradient).all():
+            raise RecipeError(f"{self.where}: the gradient is no longer finite at step {step}; lower the learning rate")
+        moved = self.optimiser.step(self.variable, gradient)
+        if self.bounds is not None:
+            moved = np.clip(moved, *self.bounds).astype(moved.dtype)
+        self.variable = moved
+
+    def _kept(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {array: outputs[output].copy() for output, array in self.stage.keep.items()}
+
+    def _report(
+        self, progress: Callable[[Progress], None] | None, step: int, passed: bool | None, excess: float | None
+    ) -> None:
+        if progress is not None:
+            steps = self.stage.steps
+            progress(Progress(self.index, "descend", self.stage.engine, step + 1, steps, passed, excess))
+
+
+def _scalars(outputs: Mapping[str, Array]) -> dict[str, float]:
+    return {name: float(value.ravel()[0]) for name, value in outputs.items() if value.size == 1 and value.ndim <= 1}

@@ -1,0 +1,117 @@
+"""Input diversity as plain matrices, drawn on the host and fed to the engine.
+
+Every transformation here acts on rows and columns separately, so a whole chain of them is `rows @ image @ cols + noise`
+with two constant matrices: exact, differentiable, and accepted by every runtime. (Diversity in the loss: Xie et al.
+2019, arXiv 1803.06978.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_engines.errors import RecipeError
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How far a draw may go.
+
+    probability: of a diversified step (else the identity).  resize: [low, high] factor of a down-and-up resize.
+    shift: largest move in pixels.  blur: [low, high] Gaussian sigma in pixels.  noise_std: largest standard deviation
+    of the added noise, in the image's units; the actual one is uniform below it.  flip: probability of a mirror image.
+    """
+
+    probability: float = 0.5
+    resize: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    blur: tuple[float, float] = (0.0, 0.0)
+    noise_std: float = 0.0
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError for a value outside its range."""
+        for name in ("probability", "flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"draws: {name} is {getattr(self, name)!r}; give a probability in [0, 1]")
+        if not 0 < self.resize[0] <= self.resize[1] <= 1:
+            raise RecipeError(f"draws: resize is {list(self.resize)}; give [low, high] with 0 < low <= high <= 1")
+        if not 0 <= self.blur[0] <= self.blur[1]:
+            raise RecipeError(f"draws: blur is {list(self.blur)}; give [low, high] with 0 <= low <= high")
+        if not self.shift >= 0 or not self.noise_std >= 0:
+            raise RecipeError("draws: shift and noise_std must be 0 or more")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """rows and cols [1,S,S], noise [1,C,S,S], float32; `clean` when it is the identity."""
+
+    rows: Matrix
+    cols: Matrix
+    noise: Matrix
+    clean: bool
+
+    def apply(self, image: Matrix) -> Matrix:
+        """`rows @ image @ cols + noise` for an image [1,C,S,S]."""
+        return _float(self.rows[:, None] @ image @ self.cols[:, None] + self.noise)
+
+    def pull_back(self, cotangent: Matrix) -> Matrix:
+        """Gradient at the image, given the gradient [1,C,S,S] at `apply(image)`."""
+        return _float(self.rows.transpose(0, 2, 1)[:, None] @ cotangent @ self.cols.transpose(0, 2, 1)[:, None])
+
+
+def identity_draw(size: int, channels: int = 3) -> Draw:
+    """The draw that changes nothing."""
+    eye = np.eye(size, dtype=np.float32)[None]
+    return Draw(eye, eye, np.zeros((1, channels, size, size), np.float32), clean=True)
+
+
+def draw(settings: DrawSettings, size: int, generator: np.random.Generator, channels: int = 3) -> Draw:
+    """One draw for images [1, channels, size, size]; the same generator state gives the same draw."""
+    if generator.random() >= settings.probability:
+        return identity_draw(size, channels)
+    small = max(1, round(size * generator.uniform(*settings.resize)))
+    down_up = resize_matrix(small, size) @ resize_matrix(size, small) if small < size else np.eye(size)
+    smooth = blur_matrix(size, generator.uniform(*settings.blur)) @ down_up
+    dy, dx = generator.uniform(-settings.shift, settings.shift, 2)
+    rows = smooth @ shift_matrix(size, dy)
+    cols = (smooth @ shift_matrix(size, dx)).T
+    if generator.random() < settings.flip:
+        cols = cols[:, ::-1]
+    std = settings.noise_std * generator.random()
+    noise = std * generator.standard_normal((1, channels, size, size), dtype=np.float32)
+    return Draw(_float(rows[None]), _float(cols[None]), _float(noise), clean=False)
+
+
+def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
+    """[target, source] matrix of a bilinear resize with half-pixel centres, widened when shrinking (antialiased)."""
+    scale = source / target
+    support = max(scale, 1.0)
+    centres = (np.arange(target) + 0.5) * scale - 0.5
+    distance = np.abs(centres[:, None] - np.arange(source)[None]) / support
+    weights = np.clip(1.0 - distance, 0.0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def shift_matrix(size: int, pixels: float) -> NDArray[np.float64]:
+    """[size, size] matrix of a move by `pixels` (linear between pixels, the edge repeated)."""
+    positions = np.clip(np.arange(size) - pixels, 0, size - 1)
+    return np.asarray(np.clip(1.0 - np.abs(positions[:, None] - np.arange(size)[None]), 0.0, None))
+
+
+def blur_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    """[size, size] matrix of a Gaussian blur, each row renormalised at the edges."""
+    if sigma < 1e-3:
+        return np.eye(size)
+    index = np.arange(size)
+    weights = np.exp(-0.5 * np.square((index[:, None] - index[None]) / sigma))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _float(array: NDArray[np.floating[Any]]) -> Matrix:
+    return np.ascontiguousarray(array, dtype=np.float32)

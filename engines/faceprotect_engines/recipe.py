@@ -1,0 +1,108 @@
+"""Runs a recipe: stages of engine calls over a dictionary of named arrays. Same recipe, any backend."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceprotect_engines.descend import Descent, ExtraSurrogate, Progress, descend, gather
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.recipe_schema import MapStage, parse_recipe
+from faceprotect_engines.spec import Array
+
+__all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_recipe"]
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """What a recipe left behind.
+
+    arrays: the caller's arrays and every array that a stage stored.  trace: one dict of scalars per descend step.
+    timings: seconds per stage, keyed "0 map face-encoder".  stop: why the last descent ended ("" without one).
+    passed: whether every constraint was met (None without one).  devices: engine name -> what really ran it.
+    """
+
+    arrays: Mapping[str, Array]
+    trace: Sequence[Mapping[str, Any]]
+    timings: Mapping[str, float]
+    stop: str
+    passed: bool | None
+    devices: Mapping[str, str]
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """Recipe document of a JSON file, checked with its default parameters; raises RecipeError."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        parse_recipe(document)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return dict(document)
+
+
+def run_recipe(
+    recipe: Mapping[str, Any],
+    engines: Callable[[str], Engine],
+    arrays: Mapping[str, Array],
+    *,
+    seed: int,
+    parameters: Mapping[str, float] | None = None,
+    surrogates: Sequence[ExtraSurrogate] = (),
+    progress: Callable[[Progress], None] | None = None,
+) -> RecipeResult:
+    """Run every stage in order; the same inputs and `seed` give the same result on one device.
+
+    recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
+    arrays: named inputs, left unchanged.  surrogates: recognisers that join the descents at run time.  progress: called
+    after every map and every descend step; what it raises ends the run.
+    Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
+    """
+    plan = parse_recipe(recipe, parameters)
+    held = dict(arrays)
+    devices: dict[str, str] = {}
+    trace: list[Mapping[str, Any]] = []
+    timings: dict[str, float] = {}
+    descents: list[Descent] = []
+
+    def opened(name: str) -> Engine:
+        engine = engines(name)
+        devices[name] = engine.device
+        return engine
+
+    for index, stage in enumerate(plan.stages):
+        started = time.perf_counter()
+        kind = "map" if isinstance(stage, MapStage) else "descend"
+        if isinstance(stage, MapStage):
+            held.update(_run_map(stage, opened, held, index))
+            if progress is not None:
+                progress(Progress(index, "map", stage.engine, 1, 1))
+        else:
+            generator = np.random.default_rng([seed, index])
+            descent = descend(stage, opened, held, generator, surrogates, progress, index)
+            descents.append(descent)
+            held.update(descent.arrays)
+            trace.extend(descent.trace)
+        timings[f"{index} {kind} {stage.engine}"] = time.perf_counter() - started
+    verdicts = [descent.passed for descent in descents if descent.passed is not None]
+    passed = all(verdicts) if verdicts else None
+    devices.update({surrogate.name: surrogate.engine.device for surrogate in surrogates})
+    return RecipeResult(held, trace, timings, descents[-1].stop if descents else "", passed, devices)
+
+
+def _run_map(
+    stage: MapStage, engines: Callable[[str], Engine], arrays: Mapping[str, Array], index: int
+) -> dict[str, Array]:
+    engine = engines(stage.engine)
+    for output in stage.outputs:
+        engine.spec.output(output)
+    outputs = engine.run(gather(stage.inputs, arrays, f"stage {index} (map {stage.engine})"))
+    return {array: outputs[output] for output, array in stage.outputs.items()}

@@ -1,0 +1,273 @@
+"""The recipe's JSON, checked and turned into dataclasses.
+
+A number may be written `"$name"`: the value then comes from the caller's parameters, or from the default in the
+recipe's own `"parameters"`.
+
+    {"schema": 1, "name": "latent", "parameters": {"steps": 60},
+     "stages": [
+       {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
+       {"kind": "descend", "engine": "latent-step", "variable": "offset", "inputs": {"latent": "latent", ...},
+        "optimiser": {"name": "adamw", "learning_rate": 0.05}, "steps": "$steps", "start_std": 0.01,
+        "draws": {"probability": 0.5, "rows": "rows", "cols": "cols", "noise": "noise", "resize": [0.8, 1.0]},
+        "constraint": {"similarity": "similarity", "limit": "limit", "weights": "weights", "penalty": "penalty",
+                       "penalty_weight": "penalty_weight", "start": 1.0, "grow": 1.3, "shrink": 0.8},
+        "forward": {"engine": "latent-decode", "inputs": {...}, "output": "image", "cotangent": "image_cotangent"},
+        "keep": {"difference": "difference"}, "bounds": [-1, 1]}]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from faceprotect_engines.constraint import ConstraintSettings
+from faceprotect_engines.draws import DrawSettings
+from faceprotect_engines.errors import RecipeError
+
+SCHEMA = 1
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class MapStage:
+    """Run `engine` once: `inputs` is engine input -> array name, `outputs` engine output -> array name."""
+
+    engine: str
+    inputs: Names
+    outputs: Names
+
+
+@dataclass(frozen=True)
+class DrawPlan:
+    """Engine inputs that take a draw, and how far it may go."""
+
+    rows: str
+    cols: str
+    noise: str
+    settings: DrawSettings
+
+
+@dataclass(frozen=True)
+class ConstraintPlan:
+    """The law, and the names it works on.
+
+    Engine outputs `similarity` [K] and `penalty` [1], inputs `weights` [K] and `penalty_weight` [1], array `limit` [K].
+    `reduction` says how the engine's loss combines the K weighted similarities ("sum" or "mean"), so that surrogates
+    that join at run time weigh as much as the shipped ones.
+    """
+
+    similarity: str
+    penalty: str
+    weights: str
+    penalty_weight: str
+    limit: str
+    reduction: str
+    settings: ConstraintSettings
+
+
+@dataclass(frozen=True)
+class ForwardPlan:
+    """How to get the image that surrogates joined at run time look at, and the step input that takes its cotangent."""
+
+    engine: str
+    inputs: Names
+    output: str
+    cotangent: str
+
+
+@dataclass(frozen=True)
+class DescendStage:
+    """Repeat the gradient engine on one variable.
+
+    The variable is the engine input `variable`; its array is `inputs[variable]` (default: the same name), zeros where
+    that array is not given, plus Gaussian noise of `start_std`. `steps` updates at most.
+    """
+
+    engine: str
+    variable: str
+    inputs: Names
+    optimiser: Mapping[str, Any]
+    steps: int
+    start_std: float = 0.0
+    draws: DrawPlan | None = None
+    constraint: ConstraintPlan | None = None
+    forward: ForwardPlan | None = None
+    keep: Names = field(default_factory=dict)
+    bounds: tuple[float | str, float | str] | None = None
+
+    @property
+    def array(self) -> str:
+        """Name of the array that holds the variable."""
+        return self.inputs.get(self.variable, self.variable)
+
+    @property
+    def gradient(self) -> str:
+        """Engine output that holds the gradient."""
+        return f"grad_{self.variable}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named list of stages over a dictionary of named arrays."""
+
+    name: str
+    stages: tuple[MapStage | DescendStage, ...]
+    parameters: Mapping[str, float]
+
+
+def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -> Recipe:
+    """Recipe of a JSON document with `parameters` filled in; raises RecipeError saying which field is wrong."""
+    if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
+        raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")
+    _only(document, ("schema", "name", "description", "parameters", "stages"), "recipe")
+    defaults = _mapping(document.get("parameters", {}), "recipe, parameters")
+    unknown = sorted(set(parameters or {}) - set(defaults))
+    if unknown:
+        known = ", ".join(defaults) or "none"
+        raise RecipeError(f"recipe has no parameter '{unknown[0]}'; its parameters are: {known}")
+    values = {**defaults, **(parameters or {})}
+    stages = document.get("stages")
+    if not isinstance(stages, list) or not stages:
+        raise RecipeError("recipe, stages: give a list of at least one stage")
+    parsed = tuple(_stage(_fill(stage, values), f"recipe, stage {index}") for index, stage in enumerate(stages))
+    return Recipe(str(document.get("name", "")), parsed, values)
+
+
+def _stage(stage: Any, where: str) -> MapStage | DescendStage:
+    stage = _mapping(stage, where)
+    kind = stage.get("kind")
+    if kind == "map":
+        _only(stage, ("kind", "engine", "inputs", "outputs", "description"), where)
+        return MapStage(_text(stage, "engine", where), _names(stage, "inputs", where), _names(stage, "outputs", where))
+    if kind == "descend":
+        return _descend(stage, where)
+    raise RecipeError(f"{where}: kind is {kind!r}; give 'map' or 'descend'")
+
+
+def _descend(stage: Mapping[str, Any], where: str) -> DescendStage:
+    _only(stage, ("kind", "description", *(item.name for item in fields(DescendStage))), where)
+    return DescendStage(
+        engine=_text(stage, "engine", where),
+        variable=_text(stage, "variable", where),
+        inputs=_names(stage, "inputs", where),
+        optimiser=_mapping(stage.get("optimiser"), f"{where}, optimiser"),
+        steps=_count(stage.get("steps"), f"{where}, steps"),
+        start_std=_number(stage.get("start_std", 0.0), f"{where}, start_std"),
+        draws=_draws(stage["draws"], f"{where}, draws") if stage.get("draws") else None,
+        constraint=_constraint(stage["constraint"], f"{where}, constraint") if stage.get("constraint") else None,
+        forward=_forward(stage["forward"], f"{where}, forward") if stage.get("forward") else None,
+        keep=_names(stage, "keep", where, optional=True),
+        bounds=_bounds(stage.get("bounds"), f"{where}, bounds"),
+    )
+
+
+def _draws(plan: Any, where: str) -> DrawPlan:
+    plan = _mapping(plan, where)
+    names = {key: str(plan.get(key, key)) for key in ("rows", "cols", "noise")}
+    return DrawPlan(**names, settings=_settings(DrawSettings, plan, tuple(names), where))
+
+
+def _constraint(plan: Any, where: str) -> ConstraintPlan:
+    plan = _mapping(plan, where)
+    keys = ("similarity", "penalty", "weights", "penalty_weight", "limit")
+    names = {key: str(plan.get(key, key)) for key in keys}
+    reduction = str(plan.get("reduction", "sum"))
+    if reduction not in ("sum", "mean"):
+        raise RecipeError(f"{where}: reduction is {reduction!r}; give 'sum' or 'mean'")
+    settings = _settings(ConstraintSettings, plan, (*keys, "reduction"), where)
+    return ConstraintPlan(**names, reduction=reduction, settings=settings)
+
+
+def _forward(plan: Any, where: str) -> ForwardPlan:
+    plan = _mapping(plan, where)
+    _only(plan, tuple(item.name for item in fields(ForwardPlan)), where)
+    cotangent = str(plan.get("cotangent", "image_cotangent"))
+    engine, output = _text(plan, "engine", where), _text(plan, "output", where)
+    return ForwardPlan(engine, _names(plan, "inputs", where), output, cotangent)
+
+
+def _settings(kind: Any, plan: Mapping[str, Any], besides: tuple[str, ...], where: str) -> Any:
+    """Dataclass of numbers and number pairs from what `plan` has besides the named fields."""
+    known = tuple(item.name for item in fields(kind))
+    _only(plan, (*besides, *known), where)
+    numbers: dict[str, Any] = {}
+    for key in known:
+        if key in plan:
+            numbers[key] = _number_or_pair(plan[key], f"{where}, {key}")
+    try:
+        return kind(**numbers)
+    except TypeError as error:
+        raise RecipeError(f"{where}: a number where a [low, high] pair belongs, or the reverse: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _fill(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """`value` with every "$name" replaced by that parameter."""
+    if isinstance(value, Mapping):
+        return {key: _fill(part, parameters) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_fill(part, parameters) for part in value]
+    if isinstance(value, str) and value.startswith("$"):
+        if value[1:] not in parameters:
+            raise RecipeError(f"recipe uses the parameter '{value}', which its \"parameters\" do not list")
+        return parameters[value[1:]]
+    return value
+
+
+def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in document:
+        if key not in known:
+            raise RecipeError(f"{where}: unknown field '{key}'; known: {', '.join(known)}")
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{where}: expected an object, found {value!r}")
+    return value
+
+
+def _text(document: Mapping[str, Any], key: str, where: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or not value:
+        raise RecipeError(f"{where}, {key}: expected a name, found {value!r}")
+    return value
+
+
+def _names(document: Mapping[str, Any], key: str, where: str, optional: bool = False) -> Names:
+    value = _mapping(document.get(key, {} if optional else None), f"{where}, {key}")
+    for name, array in value.items():
+        if not isinstance(array, str) or not array:
+            raise RecipeError(f"{where}, {key}, {name}: expected the name of an array, found {array!r}")
+    return dict(value)
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RecipeError(f"{where}: expected a number, found {value!r}")
+    return float(value)
+
+
+def _number_or_pair(value: Any, where: str) -> float | tuple[float, ...]:
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return tuple(_number(part, where) for part in value)
+    return _number(value, where)
+
+
+def _count(value: Any, where: str) -> int:
+    number = _number(value, where)
+    if number < 1 or number != int(number):
+        raise RecipeError(f"{where}: expected a whole number of at least 1, found {value!r}")
+    return int(number)
+
+
+def _bounds(value: Any, where: str) -> tuple[float | str, float | str] | None:
+    """Each side a number, or the name of an array of the variable's shape."""
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise RecipeError(f"{where}: expected [low, high], found {value!r}")
+    low, high = (side if isinstance(side, str) else _number(side, where) for side in value)
+    return low, high

@@ -1,0 +1,112 @@
+"""Where engines live: names or folders to verified, opened engines. Offline, and writing only what hydration needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from faceprotect_engines.backends import load_engine
+from faceprotect_engines.digest import check_file
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import EngineCorrupt, EngineNotFound
+from faceprotect_engines.hydrate import check_hydrated, check_package, hydrate, hydrated_folder
+from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, is_name, read_manifest, resolve_inside
+
+ZOO = Path(__file__).resolve().parent / "zoo"
+CACHE_VARIABLE = "FACEPROTECT_CACHE"
+
+
+def default_cache(environment: Mapping[str, str] | None = None, platform: str | None = None) -> Path:
+    """`$FACEPROTECT_CACHE`, or the platform's user cache folder + `faceprotect-sdk`. Creates nothing."""
+    environment = os.environ if environment is None else environment
+    platform = sys.platform if platform is None else platform
+    if environment.get(CACHE_VARIABLE):
+        return Path(environment[CACHE_VARIABLE]).expanduser()
+    if platform == "win32" and environment.get("LOCALAPPDATA"):
+        return Path(environment["LOCALAPPDATA"]) / "faceprotect-sdk" / "cache"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "faceprotect-sdk"
+    # the XDG specification has relative values ignored
+    xdg = environment.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if xdg and Path(xdg).is_absolute() else Path.home() / ".cache") / "faceprotect-sdk"
+
+
+class Store:
+    """Engines under some root folders, by name, or in any folder with a `manifest.json`."""
+
+    def __init__(self, roots: Sequence[Path] | None = None, cache: Path | None = None) -> None:
+        """`roots`: searched in order (default: the engines that ship). `cache`: for hydrated weights, made at need."""
+        self.roots: tuple[Path, ...] = (ZOO,) if roots is None else tuple(Path(root) for root in roots)
+        self.cache: Path = default_cache() if cache is None else Path(cache)
+
+    def names(self) -> list[str]:
+        """Sorted names of the engines under the roots (a folder counts when it has a manifest)."""
+        return sorted(
+            {
+                path.parent.name
+                for root in self.roots
+                for path in root.glob(f"*/{MANIFEST_NAME}")
+                if is_name(path.parent.name)
+            }
+        )
+
+    def folder(self, engine: str | Path) -> Path:
+        """Folder of an engine given by name, or by the folder itself; raises EngineNotFound."""
+        if is_name(engine):
+            for root in self.roots:
+                if (root / str(engine) / MANIFEST_NAME).is_file():
+                    return root / str(engine)
+        if (Path(engine) / MANIFEST_NAME).is_file():
+            return Path(engine)
+        known = ", ".join(self.names()) or "none"
+        raise EngineNotFound(
+            f"no engine '{engine}' (a name, or a folder with a {MANIFEST_NAME}); known here: {known}; "
+            "see: faceprotect-sdk engines list"
+        )
+
+    def manifest(self, engine: str | Path) -> Manifest:
+        """Manifest of the engine; raises EngineNotFound or EngineCorrupt. Files are not verified."""
+        folder = self.folder(engine)
+        manifest = read_manifest(folder)
+        if folder.parent in self.roots and manifest.name != folder.name:
+            raise EngineCorrupt(f"{folder / MANIFEST_NAME} names the engine '{manifest.name}'; rename the folder")
+        return manifest
+
+    def verify(self, engine: str | Path) -> None:
+        """Check size and sha256 of every file, package weights included (the cached copy and the package's, if there).
+
+        Raises EngineNotFound, EngineCorrupt, or WeightsMissing when the weights are neither cached nor installed.
+        """
+        folder, manifest = self.folder(engine), self.manifest(engine)
+        verify_files(folder, manifest)
+        if not manifest.weights:
+            return
+        cached = hydrated_folder(manifest, self.cache)
+        if cached.is_dir():
+            check_hydrated(manifest, cached)
+        else:
+            for weights in manifest.weights:
+                check_package(manifest, weights)
+
+    def open(self, engine: str | Path, device: str = "cpu", threads: int | None = None) -> Engine:
+        """A verified engine ready to run on `device` ("auto", "cpu", "cuda", "torch", ...).
+
+        `threads`: cores it may use, None for all that the process may use. Raises EngineNotFound, EngineCorrupt,
+        WeightsMissing, CacheUnwritable, or DeviceUnavailable when `device` is not what would really run.
+        """
+        folder, manifest = self.folder(engine), self.manifest(engine)
+        verify_files(folder, manifest)
+
+        def graph_folder() -> Path:
+            return hydrate(folder, manifest, self.cache) if manifest.weights else folder
+
+        return load_engine(manifest, folder, graph_folder, device, threads)
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Raise EngineCorrupt unless every file that the manifest lists is there, inside the folder and unchanged."""
+    remedy = "restore it with: pip install --force-reinstall faceprotect-sdk (or export the engine again)"
+    for entry in manifest.files.values():
+        check_file(resolve_inside(folder, entry.path), entry.sha256, entry.bytes, remedy)

@@ -1,0 +1,223 @@
+"""Make an engine: trace, write, measure against autograd, describe. One call for every engine of the zoo.
+
+The parity figure is the median over the samples given: in a network of rectifiers a value within rounding of zero can fall on
+either side of the kink, and then one sample's gradient differs by a few thousandths in any two correct implementations. The worst
+sample is in the manifest too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.spec import TensorSpec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from faceprotect_export.decompositions import VERSION as TABLE_VERSION
+from faceprotect_export.onnx_writer import ExternalTensor, write
+from faceprotect_export.parity import ParityReport, median_report, report, run_onnx
+from faceprotect_export.vjp import NamedFunction, gradient_function, trace
+
+GRAPH = "model.onnx"
+PROGRAM = "model.pt2"
+_FORMULA = "low + (high - low) * frac((i + 1) * 0.6180339887498949), i = index in C order"
+
+
+class ParityError(RuntimeError):
+    """The engine written does not agree with torch autograd: it must not be used."""
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """Weights in an installed package: which file, and where each input of the traced function lies in it."""
+
+    package: str
+    file: str
+    path: Path
+    tensors: Mapping[str, ExternalTensor]
+
+    def weights(self) -> PackageWeights:
+        """The manifest's entry."""
+        location = next(iter(self.tensors.values())).location
+        return PackageWeights(self.package, self.file, sha256_file(self.path), self.path.stat().st_size, location)
+
+
+@dataclass(frozen=True)
+class EngineRecipe:
+    """What an engine is: a function of named tensors, and what its manifest says about it.
+
+    ``samples``: input dicts; the first one gives shapes and dtypes, all of them measure parity (put real photos there).
+    ``weights_inputs``: tensors of an installed package that the function takes as inputs (with ``package``).
+    ``describe``: per tensor name, further fields of TensorSpec (layout, color, range, description).
+    """
+
+    name: str
+    role: str
+    function: NamedFunction
+    samples: Sequence[Mapping[str, Tensor]]
+    variables: Sequence[str] = ()
+    loss: str = "loss"
+    version: str = "1"
+    describe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    package: PackageSource | None = None
+    weights_inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Literal["fp32", "fp16"] = "fp32"
+    arithmetic: Literal["fp32", "fp16"] = "fp32"
+    fold: Literal["export", "load"] = "export"
+    gradient_scale: float = 1.0
+    tolerance: float = 1e-4
+    program: bool = False
+
+
+def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
+    """Write ``model.onnx`` and ``manifest.json`` (and ``model.pt2`` if ``recipe.program``) into ``folder``.
+
+    Returns:
+        The manifest as written, with measured parity and golden values.
+
+    Raises:
+        ParityError: ONNX Runtime and torch autograd differ by more than ``recipe.tolerance``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = {k: v.detach() for k, v in recipe.samples[0].items()}
+    graph = trace(
+        recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale
+    )
+    external = dict(recipe.package.tensors) if recipe.package else {}
+    fold: Literal["export", "load"] = "load" if external else recipe.fold
+    write(graph, folder / GRAPH, weights=recipe.weights, arithmetic=recipe.arithmetic, fold=fold, external=external)
+    parity, worst = _measure(recipe, folder)
+    if not parity.passes(recipe.tolerance):
+        raise ParityError(
+            f"engine '{recipe.name}': relative error {parity.relative_error:.2e}, cosine {parity.cosine:.6f} against torch "
+            f"autograd (allowed {recipe.tolerance:g}, 0.9999). Find the operator with faceprotect_export.parity, or raise tolerance"
+        )
+    files = {"graph": FileEntry(GRAPH)}
+    if recipe.program:
+        write_program(recipe, folder / PROGRAM)
+        files["torch"] = FileEntry(PROGRAM)
+    specs = _specs(recipe, folder)
+    manifest = _manifest(recipe, files, specs, parity, worst)
+    golden = _golden(recipe, folder, specs[0])
+    return write_manifest(folder, replace(manifest, golden=golden))
+
+
+def _manifest(
+    recipe: EngineRecipe,
+    files: dict[str, FileEntry],
+    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+    parity: ParityReport,
+    worst: float,
+) -> Manifest:
+    fields = dict(recipe.manifest)
+    build = {"decomposition_table": TABLE_VERSION, "torch": torch.__version__, **fields.pop("build", {})}
+    return Manifest(
+        name=recipe.name,
+        role=recipe.role,
+        version=recipe.version,
+        files=files,
+        inputs=specs[0],
+        outputs=specs[1],
+        precision={"arithmetic": _long(recipe.arithmetic), "storage": _long(recipe.weights)},
+        weights=(recipe.package.weights(),) if recipe.package else (),
+        build=build,
+        parity={**parity.as_dict(recipe.tolerance), "samples": len(recipe.samples), "worst_relative_error": worst},
+        gradient={"of": recipe.loss, "variables": list(recipe.variables)} if recipe.variables else {},
+        **fields,
+    )
+
+
+def _long(precision: str) -> str:
+    return {"fp32": "float32", "fp16": "float16"}[precision]
+
+
+def _run(recipe: EngineRecipe, folder: Path, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Run the graph, with the package's file beside it where it needs one."""
+    if recipe.package is None:
+        return run_onnx(folder / GRAPH, feeds)
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.copyfile(folder / GRAPH, Path(temporary, GRAPH))
+        shutil.copyfile(recipe.package.path, Path(temporary, recipe.package.weights().location))
+        return run_onnx(Path(temporary, GRAPH), feeds)
+
+
+def _measure(recipe: EngineRecipe, folder: Path) -> tuple[ParityReport, float]:
+    reference = gradient_function(recipe.function, recipe.variables, recipe.loss)
+    reports = []
+    for sample in recipe.samples:
+        expected = reference({**{k: v.detach() for k, v in sample.items()}, **recipe.weights_inputs})
+        feeds = {k: v.detach().numpy() for k, v in sample.items()}
+        reports.append(report(expected, _run(recipe, folder, feeds)))
+    return median_report(reports), max(r.relative_error for r in reports)
+
+
+def _specs(recipe: EngineRecipe, folder: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    import onnx
+
+    model = onnx.load(str(folder / GRAPH), load_external_data=False)
+
+    def spec(info: onnx.ValueInfoProto) -> TensorSpec:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        shape = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
+        return TensorSpec(info.name, str(kind), shape, **recipe.describe.get(info.name, {}))
+
+    return tuple(map(spec, model.graph.input)), tuple(map(spec, model.graph.output))
+
+
+def golden_input(spec: TensorSpec) -> NDArray[Any]:
+    """An input that any language can compute: the formula of the manifest's golden section, or an identity matrix."""
+    shape = tuple(size or 1 for size in spec.shape)
+    if spec.layout == "matrix":
+        return np.broadcast_to(np.eye(shape[-2], shape[-1]), shape).astype(spec.dtype)
+    low, high = spec.range or (-1.0, 1.0)
+    index = np.arange(1, int(np.prod(shape)) + 1, dtype=np.float64) * 0.6180339887498949
+    return (low + (high - low) * (index % 1.0)).reshape(shape).astype(spec.dtype)
+
+
+def _golden(recipe: EngineRecipe, folder: Path, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Inputs by formula, outputs by a few figures: a port tests itself without a file of tensors."""
+    outputs = _run(recipe, folder, {spec.name: golden_input(spec) for spec in inputs})
+
+    def figures(array: NDArray[Any]) -> dict[str, Any]:
+        values = array.astype(np.float64).ravel()
+        first = [float(f"{v:.7g}") for v in values[:8]]
+        return {"mean": float(values.mean()), "norm": float(np.linalg.norm(values)), "first": first}
+
+    kinds = {
+        s.name: {"identity": True} if s.layout == "matrix" else {"formula": _FORMULA, "range": list(s.range or (-1.0, 1.0))}
+        for s in inputs
+    }
+    return {"inputs": kinds, "outputs": {k: figures(v) for k, v in outputs.items()}}
+
+
+class _Named(nn.Module):
+    """A function of named tensors as a module with keyword arguments; tensors of a package become its buffers."""
+
+    def __init__(self, function: NamedFunction, extra: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.extra = list(extra)
+        for index, tensor in enumerate(extra.values()):
+            self.register_buffer(f"w{index}", tensor)
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        extra = {name: getattr(self, f"w{i}") for i, name in enumerate(self.extra)}
+        return dict(self.function(**inputs, **extra))
+
+
+def write_program(recipe: EngineRecipe, path: Path | str) -> None:
+    """Write the forward pass as a ``torch.export`` program: keyword inputs in, dict of outputs out (for the torch backend)."""
+    module = _Named(recipe.function, recipe.weights_inputs)
+    sample = {k: v.detach().clone() for k, v in recipe.samples[0].items()}
+    torch.export.save(torch.export.export(module, (), kwargs=sample, strict=False), str(path))

@@ -1,0 +1,1 @@
+"""Torch definitions of the networks that ship, one file per idea."""

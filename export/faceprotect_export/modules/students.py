@@ -1,0 +1,130 @@
+"""Distilled surrogates: two small recognisers of different kind, each with a head per teacher.
+
+A student's embedding is the concatenation of its heads, each normalised, so that the cosine of two embeddings is the mean
+of the cosines its teachers would give. Activations are ReLU and GELU only: what CPUs and TensorRT fuse.
+
+* ``conv``: residual 3x3 convolutions (He et al. 2016), sees the ArcFace window at 112 px.
+* ``attention``: convolutional stem and transformer blocks (Xiao et al. 2021), a wider window at 112 px.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from faceprotect_sdk.align import ARCFACE_112, Window
+from torch import Tensor, nn
+
+ARCFACE_WINDOW = Window.from_points(ARCFACE_112.tolist(), 112)
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch normalisation (folded into one convolution at export)."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a skip, the second normalisation before the sum."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = conv_bn(width, width, 3), conv_bn(width, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.second(torch.relu(self.first(x))))
+
+
+class Attention(nn.Module):
+    """Pre-norm transformer block: multi-head self-attention and a GELU perceptron, on tokens [N, T, width]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        attention = torch.softmax(q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5, -1)
+        x = x + self.out((attention @ v).transpose(1, 2).reshape(n, tokens, width))
+        return x + self.mlp(self.norm2(x))
+
+
+class Heads(nn.Module):
+    """Feature [N, F] to the concatenation of unit embeddings, one per teacher, scaled to unit length as a whole."""
+
+    def __init__(self, features: int, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.sizes = dict(sizes)
+        self.linear = nn.Linear(features, sum(sizes.values()))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        parts = torch.split(self.linear(feature), list(self.sizes.values()), 1)
+        return torch.cat([F.normalize(part.float(), dim=1) for part in parts], 1) * len(parts) ** -0.5
+
+
+class ConvTrunk(nn.Sequential):
+    """Residual trunk, 112 px to 384 features."""
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = [conv_bn(3, 32, 3, 2), nn.ReLU(), Residual(32)]
+        for inputs, outputs, count in ((32, 64, 2), (64, 128, 2), (128, 192, 2)):
+            layers += [conv_bn(inputs, outputs, 3, 2), nn.ReLU(), *(Residual(outputs) for _ in range(count))]
+        layers += [conv_bn(192, 384, 1), nn.ReLU(), nn.Conv2d(384, 384, 7, groups=384, bias=False), nn.Flatten()]
+        super().__init__(*layers, nn.BatchNorm1d(384))
+
+
+class AttentionTrunk(nn.Module):
+    """Four strided convolutions to 14 x 14 tokens, then four attention blocks, 112 px to 384 features."""
+
+    def __init__(self, width: int = 160, blocks: int = 4, heads: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            conv_bn(3, 24, 3, 2), nn.ReLU(), conv_bn(24, 64, 3, 2), nn.ReLU(), conv_bn(64, 128, 3, 2), nn.ReLU(),
+            nn.Conv2d(128, width, 1),
+        )  # fmt: skip
+        self.position = nn.Parameter(torch.randn(1, 14 * 14, width) * 0.02)
+        self.blocks = nn.Sequential(*(Attention(width, heads) for _ in range(blocks)))
+        self.norm = nn.LayerNorm(width)
+        self.pool = nn.Parameter(torch.randn(4, width) * 0.1)
+        self.feature = nn.Sequential(nn.Linear(4 * width, 384), nn.ReLU(), nn.Linear(384, 384))
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.stem(image).flatten(2).transpose(1, 2) + self.position
+        tokens = self.norm(self.blocks(tokens))
+        where = torch.softmax(tokens @ self.pool.T, 1)  # four learned places to look: [N, T, 4]
+        return self.feature((where.transpose(1, 2) @ tokens).flatten(1))  # type: ignore[no-any-return]
+
+
+class Student(nn.Module):
+    """Window of the canonical crop, trunk and heads: canonical crops [N, 3, S, S] RGB 0..1 to unit embeddings [N, E]."""
+
+    def __init__(self, trunk: nn.Module, features: int, window: Window, heads: dict[str, int], crop: int) -> None:
+        super().__init__()
+        self.trunk, self.heads = trunk, Heads(features, heads)
+        rows, cols = window.matrices(crop)
+        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("cols", torch.from_numpy(cols), persistent=False)
+
+    def forward(self, crop: Tensor) -> Tensor:
+        image = (self.rows @ crop @ self.cols) * 2 - 1
+        if not torch.jit.is_tracing() and crop.shape[0] > 1:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return self.heads(self.trunk(image))  # type: ignore[no-any-return]
+
+
+TRUNKS: dict[str, tuple[Callable[[], nn.Module], int, Window]] = {
+    "conv": (ConvTrunk, 384, ARCFACE_WINDOW),
+    "attention": (AttentionTrunk, 384, Window(112, 18.0, 20.0, 220.0)),
+}
+
+
+def build_student(kind: str, heads: dict[str, int], crop: int = 256) -> Student:
+    """A student by name, for canonical crops of ``crop`` pixels (windows scale with it, weights do not depend on it)."""
+    trunk, features, window = TRUNKS[kind]
+    return Student(trunk(), features, window, heads, crop)

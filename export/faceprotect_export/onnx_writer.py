@@ -1,0 +1,268 @@
+"""Write a traced graph module as ONNX: opset 18, IR 10, static shapes, same bytes for the same graph.
+
+Where weights live and in what precision they are stored is chosen here:
+
+* ``weights="fp16"`` stores every float tensor that float16 holds *exactly* in two bytes, behind a Cast that the runtime folds when it
+  loads the engine. Round the module first (:func:`round_weights`) and parity stays exact, because the reference is rounded too.
+* ``external`` lets an input of the traced function be a tensor of an installed package's file: its offset is written, not its values,
+  and everything derived from it (flipped kernels, folded norms) is left as nodes that the runtime folds at load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from faceprotect_export.half import half_arithmetic
+from faceprotect_export.onnx_lowering import LOWERINGS, tensor_of
+from faceprotect_export.simplify import fold_constants
+from faceprotect_export.vjp import input_names, output_names
+
+OPSET, IR = 18, 10
+PRODUCER = "faceprotect-export"
+#: Tensors smaller than this are not worth a Cast node.
+_SMALL = 256
+
+_TYPES = {
+    torch.float32: TensorProto.FLOAT,
+    torch.float64: TensorProto.DOUBLE,
+    torch.float16: TensorProto.FLOAT16,
+    torch.int64: TensorProto.INT64,
+    torch.int32: TensorProto.INT32,
+    torch.bool: TensorProto.BOOL,
+}
+
+
+class WriteError(ValueError):
+    """The graph cannot be written as ONNX: an operator is unknown, or names do not match."""
+
+
+@dataclass(frozen=True)
+class ExternalTensor:
+    """A float32 tensor inside another file: its name there, byte offset and byte length."""
+
+    location: str
+    offset: int
+    length: int
+
+
+class _Builder:
+    """Collects nodes and initializers while the fx graph is walked."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.names: dict[Node, Any] = {}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._casts: dict[tuple[str, torch.dtype], str] = {}
+        self._taken: set[str] = set()
+        self._prefix = ""
+
+    def at(self, node: Node) -> None:
+        """Name what is emitted next after ``node``."""
+        self._prefix = node.name
+
+    def unique(self, name: str) -> str:
+        candidate, number = name, 1
+        while candidate in self._taken:
+            candidate, number = f"{name}.{number}", number + 1
+        self._taken.add(candidate)
+        return candidate
+
+    def emit(self, operator: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
+        names = [self.unique(self._prefix) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=self.unique(f"{names[0]}/n"), **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, array: NDArray[Any]) -> str:
+        array = np.asarray(array, order="C")
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = self.unique(f"constant{len(self._constants)}")
+            self.initializers.append(numpy_helper.from_array(array, name))
+            self._constants[key] = name
+        return self._constants[key]
+
+    def value(self, argument: Any, dtype: torch.dtype | None = None) -> str:
+        if not isinstance(argument, Node):
+            return self.constant(torch.tensor(argument, dtype=dtype).numpy())
+        name = self.names[argument]
+        if isinstance(name, list):
+            raise WriteError(f"{argument.name} gives several values where one is expected")
+        if dtype is None or tensor_of(argument).dtype == dtype:
+            return str(name)
+        if (name, dtype) not in self._casts:
+            self._casts[name, dtype] = self.emit("Cast", [name], to=_TYPES[dtype])
+        return self._casts[name, dtype]
+
+    def stored(self, tensor: Tensor, name: str, weights: str) -> str:
+        """Initializer for a weight, as float16 behind a Cast where asked and exact."""
+        array = tensor.detach().cpu().contiguous().numpy()
+        if weights == "fp32" or array.dtype != np.float32 or array.size < _SMALL:
+            return self.constant(array)
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), array):
+            return self.constant(array)
+        self._prefix = f"{name}.float"
+        return str(self.emit("Cast", [self.constant(half)], to=TensorProto.FLOAT))
+
+
+def round_weights(module: nn.Module) -> nn.Module:
+    """Round every float weight of 256 numbers or more to what float16 holds, in place; returns the module."""
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            if tensor.dtype == torch.float32 and tensor.numel() >= _SMALL:
+                tensor.copy_(tensor.half().float())
+    return module
+
+
+def _lower(builder: _Builder, graph_module: GraphModule, weights: str, external: Mapping[str, ExternalTensor]) -> None:
+    import operator
+
+    for node in graph_module.graph.nodes:
+        builder.at(node)
+        if node.op == "placeholder":
+            builder.names[node] = builder.unique(str(node.target))
+        elif node.op == "get_attr":
+            builder.names[node] = builder.stored(getattr(graph_module, str(node.target)), node.name, weights)
+        elif node.op == "call_function" and node.target is operator.getitem:
+            builder.names[node] = builder.names[node.args[0]][node.args[1]]
+        elif node.op == "call_function":
+            if node.target not in LOWERINGS:
+                raise WriteError(
+                    f"no ONNX form of {node.target} (node {node.name}): add it to decompositions.py or onnx_lowering.py"
+                )
+            builder.names[node] = LOWERINGS[node.target](builder, node)
+
+
+def external_initializer(name: str, shape: Sequence[int], where: ExternalTensor) -> TensorProto:
+    """Initializer whose float32 values lie in another file; raises WriteError where the length does not fit the shape."""
+    if where.length != 4 * int(np.prod(shape)):
+        raise WriteError(f"{name}: {where.length} bytes at {where.location} do not hold float32 {list(shape)}")
+    proto = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=list(shape))
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", where.location), ("offset", where.offset), ("length", where.length)):
+        proto.external_data.add(key=key, value=str(value))
+    return proto
+
+
+def _value_info(name: str, tensor: Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, _TYPES[tensor.dtype], list(tensor.shape))
+
+
+def to_onnx(
+    graph_module: GraphModule,
+    *,
+    weights: Literal["fp32", "fp16"] = "fp32",
+    arithmetic: Literal["fp32", "fp16"] = "fp32",
+    fold: Literal["export", "load"] = "export",
+    external: Mapping[str, ExternalTensor] | None = None,
+    name: str = "engine",
+) -> onnx.ModelProto:
+    """Turn a traced module into an ONNX model. See :func:`write` for the arguments."""
+    external = dict(external or {})
+    unknown = external.keys() - set(input_names(graph_module))
+    if unknown:
+        raise WriteError(f"external weights {sorted(unknown)} are not inputs of the traced function")
+    if fold == "export":
+        graph_module = fold_constants(_copied(graph_module))
+    builder = _Builder()
+    _lower(builder, graph_module, weights, external)
+    inputs, initializers = [], list(builder.initializers)
+    for node in graph_module.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        tensor = tensor_of(node)
+        if str(node.target) in external:
+            initializers.append(external_initializer(str(node.target), tensor.shape, external[str(node.target)]))
+        else:
+            inputs.append(_value_info(str(node.target), tensor))
+    outputs = _outputs(builder, graph_module)
+    graph = helper.make_graph(_needed(builder.nodes, outputs), name, inputs, outputs, _used(builder.nodes, initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=PRODUCER)
+    model.ir_version = IR
+    return half_arithmetic(model) if arithmetic == "fp16" else model
+
+
+def _copied(graph_module: GraphModule) -> GraphModule:
+    """A shallow copy, so that folding does not change the caller's module."""
+    import copy
+
+    return GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+
+
+def _outputs(builder: _Builder, graph_module: GraphModule) -> list[onnx.ValueInfoProto]:
+    """Give outputs their names; an output that is also an input or a constant passes through an Identity."""
+    results: dict[str, Node] = graph_module.graph.output_node().args[0]  # type: ignore[assignment]
+    infos = []
+    for name, node in results.items():
+        builder.nodes.append(helper.make_node("Identity", [builder.value(node)], [name], name=f"{name}/output"))
+        infos.append(_value_info(name, tensor_of(node)))
+    return infos
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[onnx.ValueInfoProto]) -> list[onnx.NodeProto]:
+    """Nodes that some output depends on, in order (a fused Pad, say, is left over)."""
+    wanted, kept = {o.name for o in outputs}, []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _used(nodes: Sequence[onnx.NodeProto], initializers: Sequence[TensorProto]) -> list[TensorProto]:
+    used = {name for node in nodes for name in node.input}
+    return [i for i in initializers if i.name in used]
+
+
+def write(
+    graph_module: GraphModule,
+    path: Path | str,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    *,
+    weights: Literal["fp32", "fp16"] = "fp32",
+    arithmetic: Literal["fp32", "fp16"] = "fp32",
+    fold: Literal["export", "load"] = "export",
+    external: Mapping[str, ExternalTensor] | None = None,
+) -> onnx.ModelProto:
+    """Write a module traced by :func:`faceprotect_export.vjp.trace` to ``path``.
+
+    Args:
+        graph_module: traced module; left unchanged.
+        path: the .onnx file.
+        inputs, outputs: the names expected, checked against the graph's; None: whatever it has.
+        weights: storage of weights (module docstring). Arithmetic is not touched by it.
+        arithmetic: "fp16" types convolutions and matrix products, and what lies between them, as float16; inputs and outputs stay
+            float32. Trace with a ``gradient_scale`` then.
+        fold: "export" evaluates weight-only subgraphs now; "load" leaves them to the runtime, which keeps the file half as large
+            where a gradient uses each kernel a second time, flipped.
+        external: inputs of the traced function that are tensors of another file (forces nothing to be folded from them).
+
+    Returns:
+        The model as written.
+
+    Raises:
+        WriteError: names differ from the graph's, or an operator has no ONNX form.
+    """
+    external = dict(external or {})
+    names = [n for n in input_names(graph_module) if n not in external]
+    if inputs is not None and sorted(inputs) != sorted(names):
+        raise WriteError(f"the graph takes {names}, not {list(inputs)}")
+    if outputs is not None and sorted(outputs) != sorted(output_names(graph_module)):
+        raise WriteError(f"the graph gives {output_names(graph_module)}, not {list(outputs)}")
+    model = to_onnx(graph_module, weights=weights, arithmetic=arithmetic, fold=fold, external=external, name=Path(path).stem)
+    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+    return model

@@ -1,0 +1,1 @@
+"""Training scripts: resumable, with their seed, data and curve beside the weights."""

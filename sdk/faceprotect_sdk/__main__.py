@@ -1,0 +1,6 @@
+"""``python -m faceprotect_sdk``."""
+
+from faceprotect_sdk.cli import entry
+
+if __name__ == "__main__":
+    entry()

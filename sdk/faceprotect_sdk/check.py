@@ -1,0 +1,92 @@
+"""Compare an original with its protected version on the pixels as decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_sdk._version import __version__
+from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.faces import Face, overlap, scaled
+from faceprotect_sdk.judge import anchor, best_similarity, verdict
+from faceprotect_sdk.photo import Photo
+from faceprotect_sdk.quality import Quality, psnr, ssim
+from faceprotect_sdk.recognisers import Recogniser
+from faceprotect_sdk.result import CheckResult, FaceCheck
+from faceprotect_sdk.selection import Detect, Selection, select
+
+_SAME_PLACE = 0.5
+_SAME_ASPECT = 0.02
+
+
+def check_photos(
+    original: Photo,
+    protected: Photo,
+    selection: Selection,
+    panel: Sequence[Recogniser],
+    dependent: AbstractSet[str],
+    detect: Detect,
+    notes: tuple[str, ...] = (),
+) -> CheckResult:
+    """Verdicts of ``panel`` on every selected face; ``dependent`` names those that took part in the search.
+
+    The face is looked for in the protected photo too, and each recogniser gets the better of the two cuts: a shift of
+    the detector's points must not pass for protection.
+    """
+    first, second = original.rgb8(), protected.rgb8()
+    chosen, _ = select(first, selection, detect)
+    others = detect(second)
+    checks = [_check_face(index, face, first, second, others, panel, dependent) for index, face in enumerate(chosen)]
+    faces = tuple(check for check in checks if check is not None)
+    if len(faces) < len(chosen):
+        notes += (f"{len(chosen) - len(faces)} of the original's faces are not in the protected photo: not compared",)
+    independent = sum(recogniser.name not in dependent for recogniser in panel)
+    if not independent:
+        notes += ("no recogniser here is independent of the search; add one: pip install 'faceprotect-sdk[judge]'",)
+    matched = any(face.matched for face in faces)
+    return CheckResult(
+        status="no_face" if not faces else "still_matched" if matched else "not_matched",
+        faces=faces,
+        independent=independent,
+        identical=first.shape == second.shape and bool((first == second).all()),
+        version=__version__,
+        notes=notes,
+    )
+
+
+def _check_face(
+    index: int,
+    face: Face,
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    others: Sequence[Face],
+    panel: Sequence[Recogniser],
+    dependent: AbstractSet[str],
+) -> FaceCheck | None:
+    places = _places(face, first.shape, second.shape, others)
+    if not places:
+        return None
+    verdicts = tuple(
+        verdict(
+            recogniser,
+            best_similarity(anchor(recogniser, first, face), second, places),
+            took_part=recogniser.name in dependent,
+        )
+        for recogniser in panel
+    )
+    before, after = aligned_crop(first, face.points), aligned_crop(second, places[0].points)
+    return FaceCheck(index, face.box, verdicts, Quality(psnr(before, after), ssim(before, after)))
+
+
+def _places(face: Face, first: tuple[int, ...], second: tuple[int, ...], others: Sequence[Face]) -> list[Face]:
+    """Where the face may lie in the second photo: the same place (scaled), and where the detector finds it."""
+    ratio_y, ratio_x = second[0] / first[0], second[1] / first[1]
+    same_shape = abs(ratio_x / ratio_y - 1) < _SAME_ASPECT
+    moved = scaled(face, ratio_x, ratio_y)
+    nearest = max(others, key=lambda other: overlap(moved, other), default=None)
+    if same_shape and (nearest is None or overlap(moved, nearest) >= _SAME_PLACE):
+        return [moved] if nearest is None else [moved, nearest]
+    return [others[0]] if others else []  # another picture: its largest face

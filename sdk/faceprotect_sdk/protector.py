@@ -1,0 +1,253 @@
+"""``Protector``: what an app holds. It opens engines at first use and closes them together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from faceprotect_engines.store import Store
+from numpy.typing import NDArray
+
+from faceprotect_sdk import judge
+from faceprotect_sdk._version import __version__
+from faceprotect_sdk.check import check_photos
+from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import Face, face_in_place, find_faces
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods import STRENGTHS, Method, make_method
+from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
+from faceprotect_sdk.progress import Progress, ProgressCallback
+from faceprotect_sdk.recognisers import Recogniser
+from faceprotect_sdk.result import CheckResult, FaceResult, ProtectResult
+from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.selection import Selection, select
+from faceprotect_sdk.session import FaceSession, Stopwatch
+
+DETECTOR = "face-detector"
+ATTEMPTS = 3
+_SEED_LIMIT = 2**63
+
+
+class Protector:
+    """Protects photos on this machine, offline.
+
+    >>> with Protector(strength="medium") as protector:      # doctest: +SKIP
+    ...     result = protector.protect("me.jpg")
+    ...     result.save("me_protected.jpg")
+    """
+
+    def __init__(
+        self,
+        method: str = "latent",
+        device: str = "auto",
+        *,
+        strength: str = "medium",
+        surrogates: Sequence[str | Path] = (),
+        judges: Sequence[str | Path] = (),
+        installed_judges: bool = True,
+        quality: int = DEFAULT_QUALITY,
+        attempts: int = ATTEMPTS,
+        threads: int | None = None,
+        store: Store | None = None,
+    ) -> None:
+        """Remember the settings; engines are opened at first use.
+
+        ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable.
+        ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on. ``judges``: ONNX
+        files, folders, or "dlib", that score beside the shipped judges and, with ``installed_judges``, dlib where it is
+        installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each with a wider margin, for
+        as long as the written bytes are still matched. Raises UsageError for a value out of range.
+        """
+        if strength not in STRENGTHS:
+            raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(STRENGTHS)}")
+        if not 1 <= quality <= 100:
+            raise UsageError(f"quality must be 1 to 100, got {quality}")
+        if attempts < 1:
+            raise UsageError(f"attempts must be at least 1, got {attempts}")
+        self.strength, self.quality, self.attempts = strength, quality, attempts
+        self._room = EngineRoom(store or Store(), device, threads)
+        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates])
+        self._surrogates = tuple(surrogates)
+        self._given, self._installed = tuple(judges), installed_judges
+        self._judges: list[Recogniser] | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Protector:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the engines."""
+        self.close()
+
+    def close(self) -> None:
+        """Release every engine. The protector must not be used afterwards."""
+        with self._lock:
+            for recogniser in self._judges or ():
+                release = getattr(recogniser, "close", None)
+                if release is not None:
+                    release()
+            self._judges = None
+            self._room.close()
+
+    @property
+    def devices(self) -> Mapping[str, str]:
+        """Engine name to the device that really runs it, for the engines opened so far."""
+        return self._room.devices
+
+    def faces(self, photo: PhotoLike, *, channel_order: ChannelOrder = "rgb") -> tuple[Face, ...]:
+        """Faces of a photo, largest first, in pixels of the upright photo. Raises like :func:`photo.load`."""
+        with self._lock:
+            return self._detect(load(photo, channel_order=channel_order).rgb8())
+
+    def protect(
+        self,
+        photo: PhotoLike,
+        *,
+        faces: Selection = "all",
+        channel_order: ChannelOrder = "rgb",
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+    ) -> ProtectResult:
+        """Protect the faces of a photo and score the bytes that would be written.
+
+        ``photo``: a path, bytes, PIL image, or uint8 array [H, W, 3|4] or [H, W] (``channel_order`` "rgb" or "bgr").
+        ``faces``: "all", "largest", or the app's own: Face, five (x, y) points [5, 2] or boxes (x0, y0, x1, y1), in
+        pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine.
+
+        Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
+        selected face on the encoded bytes. Raises UnreadableInput, UsageError, and errors of the engine floor.
+        """
+        if not 0 <= seed < _SEED_LIMIT:
+            raise UsageError(f"seed must be 0 or more and below 2**63, got {seed}")
+        watch = Stopwatch()
+        with self._lock:
+            with watch("decode"):
+                source = load(photo, channel_order=channel_order)
+                pixels = source.rgb8()
+            with watch("detect"):
+                chosen, found = select(pixels, faces, self._detect)
+            _report(progress, Progress("detect", 0, len(chosen), 1, 1))
+            if not chosen:
+                return self._result(source, (), found, None, seed, watch)
+            return self._protect_faces(source, pixels, chosen, found, seed, progress, watch)
+
+    def check(self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all") -> CheckResult:
+        """Ask every recogniser at hand whether the two photos show the same faces.
+
+        Measured on the pixels as decoded; each verdict says whether the recogniser is one that this protector searches
+        on. Raises like :meth:`protect`.
+        """
+        with self._lock:
+            notes: list[str] = []
+            searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
+            panel = judge.unique([*searched, *self._panel()])
+            identities = self._method.identities()
+            dependent = {one.name for one in panel if judge.took_part(one, identities)}
+            return check_photos(load(original), load(protected), faces, panel, dependent, self._detect, tuple(notes))
+
+    def _protect_faces(
+        self,
+        source: Photo,
+        pixels: NDArray[np.uint8],
+        chosen: tuple[Face, ...],
+        found: int,
+        seed: int,
+        progress: ProgressCallback | None,
+        watch: Stopwatch,
+    ) -> ProtectResult:
+        with watch("load"):
+            searched = list(self._method.surrogates())
+            panel = judge.unique([*searched, *self._panel()])
+        with watch("embed"):
+            before = self._written_original(source, pixels)
+            sessions = [
+                FaceSession.start(index, face, pixels, before, panel, searched, STRENGTHS[self.strength], self._look)
+                for index, face in enumerate(chosen)
+            ]
+        mask = face_mask()
+        data = b""
+        for attempt in range(self.attempts):
+            for session in sessions:
+                if session.wants_search:
+                    own_seed = _face_seed(seed, session.index, attempt)
+                    with watch("search"):
+                        session.search(self._method, mask, own_seed, progress, len(chosen))
+            with watch("encode"):
+                changed = source.pixels
+                for session in sessions:
+                    changed = session.paste(changed, mask, source.grey)
+                data = encode(source.with_pixels(changed), quality=self.quality)
+            _report(progress, Progress("score", len(chosen), len(chosen), 1, 1))
+            with watch("score"):
+                written = load(data).rgb8()
+                for session in sessions:
+                    session.score(written, self._look)
+            if not any(session.wants_search for session in sessions):
+                break
+        with watch("quality"):
+            results = tuple(session.result(written) for session in sessions)
+        return self._result(source, results, found, data, seed, watch)
+
+    def _written_original(self, source: Photo, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """The original as these settings would write it; None where writing changes nothing."""
+        return None if source.lossless else load(encode(source, quality=self.quality)).rgb8()
+
+    def _result(
+        self,
+        source: Photo,
+        faces: tuple[FaceResult, ...],
+        found: int,
+        data: bytes | None,
+        seed: int,
+        watch: Stopwatch,
+    ) -> ProtectResult:
+        protected = bool(faces) and all(face.status == "protected" for face in faces)
+        devices = self._room.devices
+        return ProtectResult(
+            status="protected" if protected else "still_matched" if faces else "no_face",
+            faces=faces,
+            faces_found=found,
+            image=data if protected else None,
+            unconfirmed=None if protected else data,
+            container=source.container,
+            size=source.size,
+            method=self._method.name,
+            strength=self.strength,
+            seed=seed,
+            device="+".join(sorted(set(devices.values()))),
+            devices=devices,
+            timings=watch.seconds,
+            version=__version__,
+            notes=source.notes,
+        )
+
+    def _detect(self, pixels: NDArray[np.uint8]) -> tuple[Face, ...]:
+        return find_faces(pixels, self._room(DETECTOR))
+
+    def _look(self, pixels: NDArray[np.uint8], face: Face) -> Face | None:
+        return face_in_place(pixels, face, self._room(DETECTOR))
+
+    def _panel(self) -> list[Recogniser]:
+        """Recognisers that score without being searched on (or are found to share weights with one that is)."""
+        if self._judges is None:
+            found = judge.shipped_judges(self._room)
+            found += judge.given_judges(self._given, self._room)
+            self._judges = judge.unique(found + (judge.installed_judges() if self._installed else []))
+        return self._judges
+
+
+def _face_seed(seed: int, face: int, attempt: int) -> int:
+    """A seed of its own for every face and attempt."""
+    return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _report(progress: ProgressCallback | None, event: Progress) -> None:
+    if progress is not None:
+        progress(event)

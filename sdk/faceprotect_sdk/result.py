@@ -1,0 +1,187 @@
+"""What a call found out: frozen, and ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from faceprotect_sdk.errors import ExitCode, NotProtected
+from faceprotect_sdk.quality import Quality
+
+Status = Literal["protected", "still_matched", "no_face"]
+Measure = Literal["cosine", "distance"]
+
+_EXIT = {
+    "protected": ExitCode.PROTECTED,
+    "still_matched": ExitCode.STILL_MATCHED,
+    "no_face": ExitCode.NO_FACE,
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One recogniser's opinion on one face, measured on decoded files.
+
+    ``similarity``: original against protected; higher is more alike. ``before``: the same for the original written with
+    the same settings, or None where there was nothing to write (``check``). ``matched``: ``similarity >= threshold``.
+    ``measure``: "cosine", or "distance" where the recogniser's own figure is a distance; then ``distance`` and
+    ``distance_threshold`` hold it, and the similarity is one minus it. ``took_part``: the search descended on this
+    recogniser, so that its verdict proves little.
+    """
+
+    recogniser: str
+    similarity: float
+    threshold: float
+    matched: bool
+    took_part: bool
+    before: float | None = None
+    measure: Measure = "cosine"
+    distance: float | None = None
+    distance_threshold: float | None = None
+
+    @property
+    def excess(self) -> float:
+        """How far above its threshold the similarity is; negative when it is not matched."""
+        return self.similarity - self.threshold
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """One face. ``box`` x0, y0, x1, y1 and ``points`` five (x, y), both in pixels of the upright photo.
+
+    ``status``: "protected" when no recogniser matches on the written bytes, else "still_matched". ``attempts``: number
+    of searches; beyond the first, the verdicts on the one before decided that there is another. ``search_passed``: the
+    search met its own margin. ``steps``: gradient steps taken in all.
+    """
+
+    index: int
+    box: tuple[float, float, float, float]
+    points: tuple[tuple[float, float], ...]
+    score: float
+    status: Literal["protected", "still_matched"]
+    verdicts: tuple[Verdict, ...]
+    quality: Quality
+    attempts: int
+    search_passed: bool | None
+    steps: int
+    trace: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object; without the per-step trace."""
+        document = asdict(self)
+        del document["trace"]
+        return document
+
+
+@dataclass(frozen=True)
+class ProtectResult:
+    """The outcome of ``Protector.protect``.
+
+    ``image``: the protected photo as bytes of ``container``, present only if ``status`` is "protected".
+    ``unconfirmed``: the bytes of a photo that was changed but is still matched; never to be handed on as protected.
+    ``timings``: seconds per stage. ``device``: what really ran, e.g. "cpu". ``devices``: the same per engine.
+    """
+
+    status: Status
+    faces: tuple[FaceResult, ...]
+    faces_found: int
+    image: bytes | None = field(repr=False)
+    unconfirmed: bytes | None = field(repr=False)
+    container: str
+    size: tuple[int, int]
+    method: str
+    strength: str
+    seed: int
+    device: str
+    devices: Mapping[str, str]
+    timings: Mapping[str, float]
+    version: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The command line's exit code for this result."""
+        return _EXIT[self.status]
+
+    @property
+    def protected(self) -> bool:
+        """Whether every selected face is protected and confirmed."""
+        return self.status == "protected"
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the protected photo atomically; never replaces a file without ``force``.
+
+        Raises :class:`NotProtected` if the status is anything but "protected", and what
+        :func:`faceprotect_sdk.write.write_atomic` raises.
+        """
+        from faceprotect_sdk.write import check_output, write_atomic
+
+        if self.image is None:
+            raise NotProtected(
+                f"the photo is not protected (status {self.status}), so nothing is written to {path}. "
+                "Try a higher strength: --strength high"
+            )
+        check_output(Path(path), None, force=force)
+        write_atomic(Path(path), self.image, force=force)
+        return Path(path)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object without the image bytes."""
+        return {
+            "status": self.status,
+            "exit_code": int(self.exit_code),
+            "faces_found": self.faces_found,
+            "faces": [face.to_json() for face in self.faces],
+            "container": self.container,
+            "size": list(self.size),
+            "method": self.method,
+            "strength": self.strength,
+            "seed": self.seed,
+            "device": self.device,
+            "devices": dict(self.devices),
+            "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
+            "version": self.version,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class FaceCheck:
+    """Verdicts on one face of the original against the protected photo."""
+
+    index: int
+    box: tuple[float, float, float, float]
+    verdicts: tuple[Verdict, ...]
+    quality: Quality
+
+    @property
+    def matched(self) -> bool:
+        """Whether any recogniser still matches."""
+        return any(verdict.matched for verdict in self.verdicts)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of ``Protector.check``. ``independent``: how many recognisers took no part in the search."""
+
+    status: Literal["not_matched", "still_matched", "no_face"]
+    faces: tuple[FaceCheck, ...]
+    independent: int
+    identical: bool
+    version: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The command line's exit code for this result."""
+        return {
+            "not_matched": ExitCode.PROTECTED,
+            "still_matched": ExitCode.STILL_MATCHED,
+            "no_face": ExitCode.NO_FACE,
+        }[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object."""
+        return {**asdict(self), "exit_code": int(self.exit_code)}

@@ -1,0 +1,77 @@
+"""Which faces of a photo are meant: all, the largest, or those that the app passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import Face, shifted
+
+#: "all", "largest", or a list of faces: Face, five (x, y) points, or a box (x0, y0, x1, y1), in upright photo pixels.
+Selection = Literal["all", "largest"] | Sequence[Any]
+Detect = Callable[[NDArray[np.uint8]], tuple[Face, ...]]
+_MARGIN = 0.5
+
+
+def select(pixels: NDArray[np.uint8], selection: Selection, detect: Detect) -> tuple[tuple[Face, ...], int]:
+    """The faces meant and how many there are in all.
+
+    ``pixels``: uint8 RGB [H, W, 3]. A box is searched for the one face whose centre is nearest its own; a box without a
+    face is left out, so that the number of faces found says so. Raises UsageError for anything else.
+    """
+    if isinstance(selection, str):
+        if selection not in ("all", "largest"):
+            raise UsageError(f"faces must be 'all', 'largest' or a list of faces, got {selection!r}")
+        found = detect(pixels)
+        return (found if selection == "all" else found[:1]), len(found)
+    faces = [_own_face(pixels, item, detect) for item in selection]
+    if any(face is None for face in faces):
+        return (), sum(face is not None for face in faces)  # an app's face that is not there: nothing is confirmed
+    return tuple(face for face in faces if face is not None), len(faces)
+
+
+def _own_face(pixels: NDArray[np.uint8], item: Any, detect: Detect) -> Face | None:
+    if isinstance(item, Face):
+        return item
+    array = np.asarray(item, np.float64)
+    if not np.isfinite(array).all():
+        raise UsageError("a face's coordinates must be finite numbers, in pixels of the upright photo")
+    if array.shape == (5, 2):
+        return Face(box_of_points(array), array, 1.0)
+    if array.shape == (4,):
+        return _face_in_box(pixels, array, detect)
+    raise UsageError(f"a face is a Face, five (x, y) points or a box (x0, y0, x1, y1), got shape {list(array.shape)}")
+
+
+def box_of_points(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """The box (x0, y0, x1, y1) that a detector would draw around five points [5, 2]."""
+    from faceprotect_sdk.align import crop_transform, invert
+
+    back = invert(crop_transform(points))
+    rim = np.array([[62.0, 62.0], [194.0, 62.0], [62.0, 240.0], [194.0, 240.0]]) @ back[:, :2].T + back[:, 2]
+    (x0, y0), (x1, y1) = rim.min(0), rim.max(0)
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def _face_in_box(pixels: NDArray[np.uint8], box: NDArray[np.float64], detect: Detect) -> Face | None:
+    """Detect inside the box with half its size around it, where the detector sees a face at its best scale."""
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        raise UsageError(f"a box is (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got {box.tolist()}")
+    grow_x, grow_y = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
+    left, top = max(int(x0 - grow_x), 0), max(int(y0 - grow_y), 0)
+    right, bottom = min(int(x1 + grow_x) + 1, pixels.shape[1]), min(int(y1 + grow_y) + 1, pixels.shape[0])
+    if right <= left or bottom <= top:
+        raise UsageError(f"the box {box.tolist()} lies outside the photo of {pixels.shape[1]} x {pixels.shape[0]}")
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    found = [shifted(face, left, top) for face in detect(np.ascontiguousarray(pixels[top:bottom, left:right]))]
+    inside = [face for face in found if _contains(box, face.points.mean(0))]
+    return min(inside, key=lambda face: float(np.linalg.norm(face.points.mean(0) - centre)), default=None)
+
+
+def _contains(box: NDArray[np.float64], point: NDArray[np.float64]) -> bool:
+    return bool((point >= box[:2]).all() and (point <= box[2:]).all())

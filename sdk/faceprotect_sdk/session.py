@@ -1,0 +1,193 @@
+"""One face on its way through a protection: search, paste, score on the written bytes, search again if need be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.faces import Face
+from faceprotect_sdk.judge import Anchor, anchor, similarity_at, took_part, verdict
+from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult
+from faceprotect_sdk.paste import paste
+from faceprotect_sdk.photo import Pixels
+from faceprotect_sdk.progress import Progress, ProgressCallback
+from faceprotect_sdk.quality import Quality, psnr, ssim
+from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
+from faceprotect_sdk.result import FaceResult, Verdict
+
+#: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
+_STEP = 0.2
+_LARGEST_STEP = 0.4
+#: A shift that no recogniser's alignment feels, as a part of the face's width.
+_MOVED = 0.005
+
+
+#: Finds a given face in a photo of the same size, or None.
+Look = Callable[[NDArray[np.uint8], Face], Face | None]
+
+
+class Stopwatch:
+    """Adds up seconds per stage."""
+
+    def __init__(self) -> None:
+        """Nothing measured yet."""
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Measure a block as part of ``stage``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class FaceSession:
+    """The state of one face between attempts.
+
+    ``seen``: the detector's near view of the original face; ``moved``: how far its points went, as a part of the
+    face's width. ``anchors``: every recogniser's view of the original face. ``references``: the unit embeddings [1, E]
+    that the search moves away from. ``dependent``: names of the recognisers that it touches. ``before``: similarity of
+    the merely re-encoded photo.
+    """
+
+    index: int
+    face: Face
+    seen: Face | None
+    crop: NDArray[np.float32]
+    anchors: Sequence[Anchor]
+    references: Mapping[str, NDArray[np.float32]]
+    dependent: frozenset[str]
+    before: Mapping[str, float]
+    margin: float
+    attempts: int = 0
+    moved: float | None = None
+    found: SearchResult | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    trace: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls,
+        index: int,
+        face: Face,
+        pixels: NDArray[np.uint8],
+        written: NDArray[np.uint8] | None,
+        panel: Sequence[Recogniser],
+        searched: Sequence[EngineRecogniser],
+        margin: float,
+        look: Look,
+    ) -> FaceSession:
+        """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written."""
+        anchors = [anchor(recogniser, pixels, face) for recogniser in panel]
+        embeddings = {one.recogniser.name: one.embedding for one in anchors}
+        before = {
+            one.recogniser.name: similarity_at(one, written if written is not None else pixels) for one in anchors
+        }
+        return cls(
+            index=index,
+            face=face,
+            seen=look(pixels, face),
+            crop=aligned_crop(pixels, face.points),
+            anchors=anchors,
+            references={one.name: _unit(embeddings[one.name]) for one in searched},
+            dependent=frozenset(one.name for one in panel if took_part(one, [other.identity for other in searched])),
+            before=before,
+            margin=margin,
+        )
+
+    @property
+    def wants_search(self) -> bool:
+        """Whether the written bytes are not, or not yet, found unmatched, and a wider margin could still help."""
+        if self.found is None or not self.verdicts:
+            return True
+        return any(one.matched for one in self.verdicts) and self.found.passed is not False
+
+    def search(
+        self, method: Method, mask: NDArray[np.float32], seed: int, progress: ProgressCallback | None, faces: int
+    ) -> None:
+        """Search once; beyond the first time with a margin widened by what was missing."""
+        if self.verdicts:
+            spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
+            missing = max(one.excess / spreads[one.recogniser] for one in self.verdicts)
+            self.margin += float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP
+
+        def report(step: int, steps: int) -> None:
+            if progress is not None:
+                progress(Progress("search", self.index, faces, step, steps))
+
+        request = SearchRequest(self.crop, mask, self.references, self.margin, seed, report)
+        self.found = method.search(request)
+        self.attempts += 1
+        self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]
+        self.verdicts = ()
+
+    def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> Pixels:
+        """The photo with this face's difference added."""
+        if self.found is None:
+            return pixels
+        return paste(pixels, self.found.difference, mask, self.face.points, grey=grey)
+
+    def score(self, written: NDArray[np.uint8], look: Look) -> None:
+        """Verdicts on the decoded bytes, at the original's place and, where the detector's points moved, at theirs.
+
+        ``look``: finds the face in the written photo.
+        """
+        after = look(written, self.face)
+        places = [self.face]
+        if self.seen is not None and after is not None:
+            self.moved = shift(self.seen, after)
+            if self.moved > _MOVED:
+                places = [Face(self.face.box, self.face.points + after.points - self.seen.points, self.face.score)]
+        else:
+            self.moved = None
+        self.verdicts = tuple(
+            verdict(
+                one.recogniser,
+                similarity_at(one, written, self._places(one, places)),
+                took_part=one.recogniser.name in self.dependent,
+                before=self.before[one.recogniser.name],
+            )
+            for one in self.anchors
+        )
+
+    def _places(self, one: Anchor, places: Sequence[Face]) -> Sequence[Face]:
+        """Further places to embed at; the original's own is embedded anyway."""
+        return places if places[0] is not self.face or one.recogniser.own_landmarks else ()
+
+    def result(self, written: NDArray[np.uint8]) -> FaceResult:
+        """What is reported of the face as written."""
+        matched = not self.verdicts or any(one.matched for one in self.verdicts)
+        final = aligned_crop(written, self.face.points)
+        return FaceResult(
+            index=self.index,
+            box=self.face.box,
+            points=tuple((float(x), float(y)) for x, y in self.face.points),
+            score=self.face.score,
+            status="still_matched" if matched else "protected",
+            verdicts=self.verdicts,
+            quality=Quality(psnr(self.crop, final), ssim(self.crop, final), self.moved),
+            attempts=self.attempts,
+            search_passed=self.found.passed if self.found else None,
+            steps=len(self.trace),
+            trace=tuple(self.trace),
+        )
+
+
+def shift(first: Face, second: Face) -> float:
+    """Largest distance between corresponding points, as a part of the first face's width."""
+    width = max(first.box[2] - first.box[0], 1.0)
+    return float(np.linalg.norm(second.points - first.points, axis=1).max() / width)
+
+
+def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(embedding / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)[None]

@@ -1,0 +1,118 @@
+"""Backends agree with each other, and importing the package loads none of them."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy_models
+from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound, Store, read_manifest, write_manifest
+from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.manifest import FileEntry
+
+
+def test_import_loads_no_runtime() -> None:
+    code = (
+        "import sys, faceprotect_engines; "
+        "sys.exit(' '.join(m for m in ('torch', 'onnxruntime', 'onnx', 'PIL', 'cv2') if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def export_step(folder: Path, directions: Any, positional: bool, as_dict: bool) -> None:
+    """The toy step as a torch.export program beside its graph, gradient left to autograd."""
+    torch = pytest.importorskip("torch")
+
+    class Step(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.directions = torch.nn.Parameter(torch.tensor(directions))
+
+        def forward(
+            self,
+            offset: Any,
+            original: Any,
+            rows: Any,
+            cols: Any,
+            noise: Any,
+            weights: Any,
+            penalty_weight: Any,
+            image_cotangent: Any,
+        ) -> Any:
+            image = original + offset
+            seen = rows @ image @ cols + noise
+            similarity = 1 - (self.directions * seen).flatten(1).sum(1)
+            penalty = offset.square().sum().reshape(1)
+            joined = (image * image_cotangent).sum()
+            loss = (weights * similarity).sum().reshape(1) + penalty_weight * penalty + joined
+            if as_dict:
+                return {"difference": offset * 1, "loss": loss, "similarity": similarity, "penalty": penalty}
+            return loss, similarity, penalty, offset * 1
+
+    zeros = {t.name: torch.zeros(t.zeros().shape) for t in read_manifest(folder).inputs}
+    args, kwargs = (tuple(zeros.values()), {}) if positional else ((), zeros)
+    torch.export.save(torch.export.export(Step(), args, kwargs), folder / "model.pt2")
+    manifest = read_manifest(folder)
+    write_manifest(
+        folder, type(manifest)(**{**vars(manifest), "files": {**manifest.files, "torch": FileEntry("model.pt2")}})
+    )
+
+
+@pytest.mark.parametrize(("positional", "as_dict"), [(True, False), (False, True)])
+def test_graph_and_autograd_agree(tmp_path: Path, positional: bool, as_dict: bool) -> None:
+    generator = np.random.default_rng(1)
+    directions = generator.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    toy_models.step(tmp_path / "step", directions)
+    export_step(tmp_path / "step", directions, positional, as_dict)
+    store = Store([tmp_path], tmp_path / "cache")
+    graph, oracle = store.open("step"), store.open("step", "torch:cpu")
+    feeds = {t.name: generator.standard_normal(t.zeros().shape).astype(np.float32) for t in graph.spec.inputs}
+    kept = {name: value.copy() for name, value in feeds.items()}
+    ours, theirs = graph.run(feeds), oracle.run(feeds)
+    assert list(ours) == list(theirs) == [t.name for t in graph.spec.outputs]
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-4, atol=1e-4)
+        assert value.dtype == theirs[name].dtype
+    for name, value in feeds.items():
+        np.testing.assert_array_equal(value, kept[name])
+    assert (graph.device, oracle.device) == ("cpu", "torch:cpu")
+
+
+def test_torch_without_a_program_says_how_to_build_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    toy_models.affine(tmp_path / "affine")
+    with pytest.raises(EngineNotFound, match="faceprotect-sdk export"):
+        Store([tmp_path], tmp_path).open("affine", "torch")
+
+
+def test_torch_program_that_is_none_is_corrupt(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder = tmp_path / "affine"
+    folder.mkdir()
+    (folder / "model.pt2").write_bytes(b"junk")
+    toy_models.affine(folder, files={"torch": FileEntry("model.pt2")})
+    with pytest.raises(EngineCorrupt, match="model.pt2"):
+        Store([tmp_path], tmp_path).open("affine", "torch:cpu")
+
+
+def test_absent_torch_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_models.affine(tmp_path / "affine")
+    importlib.import_module("faceprotect_engines.backends.torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DeviceUnavailable, match=r"faceprotect-sdk\[export\]"):
+        Store([tmp_path], tmp_path).open("affine", "torch")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
+def test_cores_respect_the_container(tmp_path: Path, text: str, expected: int | None) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(text)
+    unlimited = available_cores(tmp_path / "none")
+    assert available_cores(path) == (unlimited if expected is None else expected)
+    assert unlimited >= 1

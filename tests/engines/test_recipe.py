@@ -1,0 +1,297 @@
+"""The recipe interpreter: its law, its determinism, surrogates that join at run time, and its errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy_models
+from faceprotect_engines import (
+    Engine,
+    EngineInputError,
+    ExtraSurrogate,
+    Progress,
+    RecipeError,
+    RecipeResult,
+    Store,
+    load_recipe,
+    run_recipe,
+)
+from toy_models import IMAGE
+
+DRAWS = {"probability": 0.5, "resize": [0.5, 1.0], "shift": 1, "blur": [0, 1], "noise_std": 0.02, "flip": 0.5}
+RECIPE: dict[str, Any] = {
+    "schema": 1,
+    "name": "toy",
+    "parameters": {"steps": 300},
+    "stages": [
+        {
+            "kind": "descend",
+            "engine": "step",
+            "variable": "offset",
+            "inputs": {"original": "original"},
+            "optimiser": {"name": "adamw", "learning_rate": 0.01},
+            "steps": "$steps",
+            "draws": {"probability": 0.0},
+            "constraint": {"start": 1.0, "grow": 1.05, "shrink": 0.9},
+            "forward": {"engine": "decode", "inputs": {"original": "original", "offset": "offset"}, "output": "image"},
+            "keep": {"difference": "difference"},
+        }
+    ],
+}
+
+
+def directions(count: int) -> Any:
+    """Orthogonal directions [K,3,S,S] of length 1, 2, ...; the first of many are those of few."""
+    width = int(np.prod(IMAGE))
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((width, 4)))
+    scaled = basis.T[:count] * np.arange(1, count + 1)[:, None]
+    return scaled.reshape(count, *IMAGE[1:]).astype(np.float32)
+
+
+class Bench:
+    """A store with toy engines, and one call that runs a recipe on them."""
+
+    def __init__(self, root: Path, count: int = 2, share: float = 1.0) -> None:
+        toy_models.step(root / "step", directions(count), share)
+        toy_models.decode(root / "decode")
+        toy_models.surrogate(root / "surrogate")
+        self.store = Store([root], root / "cache")
+        self.open: dict[str, Engine] = {}
+        self.limit = np.full(count, 0.5, np.float32)
+
+    def engine(self, name: str) -> Engine:
+        if name not in self.open:
+            self.open[name] = self.store.open(name, threads=1)
+        return self.open[name]
+
+    def run(self, recipe: Mapping[str, Any] = RECIPE, seed: int = 0, **options: Any) -> RecipeResult:
+        arrays = {"original": np.zeros(IMAGE, np.float32), "limit": self.limit, **options.pop("arrays", {})}
+        return run_recipe(recipe, self.engine, arrays, seed=seed, **options)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "zoo")
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    recipe = copy.deepcopy(RECIPE)
+    recipe["stages"][0].update(fields)
+    return recipe
+
+
+def test_step_engine_is_its_own_oracle(bench: Bench) -> None:
+    """The toy's stated gradient is that of its stated loss, so that what follows means something."""
+    generator = np.random.default_rng(2)
+    spec = bench.engine("step").spec
+    feeds = {t.name: generator.standard_normal(t.zeros().shape).astype(np.float32) for t in spec.inputs}
+    outputs = bench.engine("step").run(feeds)
+    nudge = 1e-2 * generator.standard_normal(IMAGE).astype(np.float32)
+    up, down = (bench.engine("step").run({**feeds, "offset": feeds["offset"] + s * nudge})["loss"] for s in (1, -1))
+    assert float((up - down)[0] / 2) == pytest.approx(float((outputs["grad_offset"] * nudge).sum()), rel=2e-2)
+
+
+def test_constraint_finds_the_smallest_passing_change(bench: Bench) -> None:
+    """min |x|^2 with <a_k, x> >= 1/2 for orthogonal a_k is sum (1/2 / |a_k|)^2."""
+    result = bench.run()
+    smallest = sum((0.5 / np.linalg.norm(a)) ** 2 for a in directions(2))
+    offset = result.arrays["offset"]
+    assert result.passed is True
+    assert all(float((a * offset[0]).sum()) >= 0.5 - 1e-6 for a in directions(2))
+    assert smallest * 0.999 <= float(np.square(offset).sum()) <= smallest * 1.1
+
+
+def test_kept_outputs_belong_to_the_kept_variable(bench: Bench) -> None:
+    result = bench.run()
+    np.testing.assert_array_equal(result.arrays["difference"], result.arrays["offset"])
+    passing = [row["penalty"] for row in result.trace if row.get("passed")]
+    assert float(np.square(result.arrays["offset"]).sum()) == pytest.approx(min(passing), rel=1e-5)
+
+
+def test_what_cannot_pass_is_said_and_the_nearest_kept(bench: Bench) -> None:
+    bench.limit[:] = -100
+    result = bench.run(changed(bounds=[-0.01, 0.01]))
+    assert result.passed is False
+    excess = [row["worst_excess"] for row in result.trace]
+    reached = max(1 - float((a * result.arrays["offset"][0]).sum()) + 100 for a in directions(2))
+    assert reached == pytest.approx(min(excess), abs=1e-4)
+    assert np.abs(result.arrays["offset"]).max() <= np.float32(0.01)
+
+
+def test_patience_stops_early_and_counts_from_the_last_improvement(bench: Bench) -> None:
+    constraint = {**RECIPE["stages"][0]["constraint"], "patience": 30}
+    result = bench.run(changed(constraint=constraint), parameters={"steps": 2000})
+    passing = [row["penalty"] if row["passed"] else np.inf for row in result.trace]
+    anchor, last = np.inf, 0
+    for step, penalty in enumerate(passing):
+        if penalty < 0.99 * anchor:
+            anchor, last = penalty, step
+    assert result.stop == "patience"
+    assert len(result.trace) == last + 1 + 30
+    assert bench.run().stop == "steps"
+
+
+def test_bisection_ends_on_the_limit_itself(bench: Bench) -> None:
+    """A coarse, short walk overshoots; scaling down must take the worst surrogate to its limit without crossing it."""
+    coarse = {"steps": 25, "optimiser": {"name": "adamw", "learning_rate": 0.1}}
+    law = RECIPE["stages"][0]["constraint"]
+    plain = bench.run(changed(**coarse))
+    cut = bench.run(changed(**coarse, constraint={**law, "bisect": 10}))
+    excess = [0.5 - float((a * cut.arrays["offset"][0]).sum()) for a in directions(2)]
+    assert -5e-3 < max(excess) <= 1e-6
+    assert np.square(cut.arrays["offset"]).sum() < 0.98 * np.square(plain.arrays["offset"]).sum()
+    np.testing.assert_array_equal(cut.arrays["difference"], cut.arrays["offset"])
+    assert len(cut.trace) == 35
+
+
+def test_same_seed_same_bytes_other_seed_other_path(bench: Bench) -> None:
+    recipe = changed(draws=DRAWS, start_std=0.01, steps=20)
+    first, again, other = (bench.run(recipe, seed=seed) for seed in (4, 4, 5))
+    assert first.arrays["offset"].tobytes() == again.arrays["offset"].tobytes()
+    assert list(first.trace) == list(again.trace)
+    assert first.arrays["offset"].tobytes() != other.arrays["offset"].tobytes()
+
+
+def test_only_clean_steps_decide(bench: Bench) -> None:
+    result = bench.run(changed(draws=DRAWS, steps=60))
+    assert {row["clean"] for row in result.trace} == {True, False}
+    assert all(("passed" in row) == row["clean"] for row in result.trace)
+    assert result.trace[-1]["clean"], "the last step must be able to decide"
+
+
+@pytest.mark.parametrize(("reduction", "share"), [("sum", 1.0), ("mean", 0.5)])
+def test_joined_surrogate_equals_a_built_in_one(tmp_path: Path, reduction: str, share: float) -> None:
+    """Two built in and one joined take exactly the path of three built in, draws included: the gradient is exact."""
+    three, two = Bench(tmp_path / "three", 3, share=share), Bench(tmp_path / "two", 2, share=share)
+    constraint = {**RECIPE["stages"][0]["constraint"], "reduction": reduction}
+    joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
+    mapped = {"original": "original", "image_cotangent": "zeros"}  # must not hide the joined one's
+    recipe = changed(draws=DRAWS, steps=40, constraint=constraint, inputs=mapped)
+    result = two.run(recipe, surrogates=[joined], arrays={"zeros": np.zeros(IMAGE, np.float32)})
+    oracle = three.run(changed(draws=DRAWS, steps=40))
+    np.testing.assert_allclose(result.arrays["offset"], oracle.arrays["offset"], atol=1e-4)
+    for ours, theirs in zip(result.trace, oracle.trace, strict=True):
+        assert ours["similarity_2"] == pytest.approx(theirs["similarity_2"], abs=1e-4)
+    assert result.devices["mine"] == "cpu"
+
+
+def test_joined_surrogate_without_forward_is_refused(bench: Bench) -> None:
+    joined = ExtraSurrogate("mine", bench.engine("surrogate"), np.zeros((1, 48), np.float32), 0.5)
+    with pytest.raises(RecipeError, match="forward"):
+        bench.run(changed(forward=None), surrogates=[joined])
+
+
+def test_free_descent_is_plain_gradient_descent(bench: Bench) -> None:
+    """Without a constraint, with fixed weights: x <- x - lr (2 p x - sum a_k), n times."""
+    inputs = {name: name for name in ("original", "weights", "penalty_weight")}
+    recipe = changed(
+        constraint=None, steps=7, inputs=inputs, optimiser={"name": "gradient_descent", "learning_rate": 0.1}
+    )
+    arrays = {"weights": np.ones(2, np.float32), "penalty_weight": np.full(1, 3, np.float32)}
+    result = bench.run(recipe, arrays=arrays)
+    expected = np.zeros(IMAGE)
+    for _ in range(7):
+        expected = expected - 0.1 * (6 * expected - directions(2).sum(axis=0))
+    np.testing.assert_allclose(result.arrays["offset"], expected, atol=1e-5)
+    np.testing.assert_array_equal(result.arrays["difference"], result.arrays["offset"])
+    assert result.passed is None
+
+
+def test_given_start_and_array_bounds_are_used(bench: Bench) -> None:
+    high = np.full(IMAGE, 0.02, np.float32)
+    start = np.full(IMAGE, 0.01, np.float32)
+    recipe = changed(bounds=[0.0, "high"], steps=5)
+    result = bench.run(recipe, arrays={"high": high, "offset": start})
+    assert result.arrays["offset"].min() >= 0
+    assert result.arrays["offset"].max() <= np.float32(0.02)
+    assert result.trace[0]["penalty"] == pytest.approx(float(np.square(start).sum()), rel=1e-5)
+    np.testing.assert_array_equal(start, 0.01 * np.ones(IMAGE, np.float32))
+
+
+def test_map_then_descend_share_arrays(bench: Bench) -> None:
+    mapped = {
+        "kind": "map",
+        "engine": "decode",
+        "inputs": {"original": "photo", "offset": "photo"},
+        "outputs": {"image": "original"},
+    }
+    recipe = {**changed(steps=3), "stages": [mapped, *changed(steps=3)["stages"]]}
+    seen: list[Progress] = []
+    photo = np.full(IMAGE, 0.25, np.float32)
+    result = bench.run(recipe, arrays={"photo": photo}, progress=seen.append)
+    np.testing.assert_array_equal(result.arrays["original"], 2 * photo)
+    assert [(p.kind, p.step, p.steps) for p in seen] == [("map", 1, 1), *(("descend", n, 3) for n in (1, 2, 3))]
+    assert list(result.timings) == ["0 map decode", "1 descend step"]
+    assert result.devices == {"decode": "cpu", "step": "cpu"}
+
+
+def test_progress_may_cancel(bench: Bench) -> None:
+    def cancel(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(progress=cancel)
+
+
+def test_infinite_gradient_is_an_error(bench: Bench) -> None:
+    with pytest.raises(RecipeError, match="finite"):
+        bench.run(arrays={"original": np.full(IMAGE, 0.0, np.float32), "offset": np.full(IMAGE, np.inf, np.float32)})
+
+
+def test_recipe_file_is_checked_on_loading(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(RECIPE))
+    assert load_recipe(path) == RECIPE
+    path.write_text(json.dumps({**RECIPE, "schema": 9}))
+    with pytest.raises(RecipeError, match=r"recipe\.json.*schema"):
+        load_recipe(path)
+    path.write_text("{")
+    with pytest.raises(RecipeError, match=r"recipe\.json"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "loop"}, "kind"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1.5}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"steps": "$many"}, r"\$many"),
+        ({"step": 3}, "unknown field 'step'"),
+        ({"inputs": ["original"]}, "inputs"),
+        ({"inputs": {"original": "photo"}}, "'photo'"),
+        ({"optimiser": {"name": "adam"}}, "adamw"),
+        ({"draws": {"probabilty": 1}}, "probabilty"),
+        ({"draws": {"probability": 2}}, "probability"),
+        ({"draws": {"resize": 0.5}}, "resize|pair"),
+        ({"constraint": {"grow": 0.5}}, "grow"),
+        ({"constraint": {"limit": "limits"}}, "'limits'"),
+        ({"constraint": {"reduction": "max"}}, "reduction"),
+        ({"bounds": [1]}, "bounds"),
+        ({"forward": {"engine": "decode"}}, "forward"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(bench: Bench, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        bench.run(changed(**fields))
+
+
+def test_unknown_names_of_an_engine_are_named(bench: Bench) -> None:
+    with pytest.raises(EngineInputError, match="grad_latent|latent"):
+        bench.run(changed(variable="latent"))
+    with pytest.raises(EngineInputError, match="picture"):
+        bench.run(changed(keep={"picture": "picture"}))
+
+
+def test_wrong_number_of_limits_and_unknown_parameter_are_named(bench: Bench) -> None:
+    with pytest.raises(RecipeError, match="3 values.*2 surrogates"):
+        bench.run(arrays={"limit": np.zeros(3, np.float32)})
+    with pytest.raises(RecipeError, match="no parameter 'strength'.*steps"):
+        bench.run(parameters={"strength": 1.0})

@@ -1,0 +1,36 @@
+"""What the tests of this folder share: tracing, writing and running a function, and comparing it with autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from faceprotect_export.onnx_writer import write
+from faceprotect_export.parity import ParityReport, report, run_onnx
+from faceprotect_export.vjp import gradient_function, trace
+from torch import Tensor
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+
+def parity_of(
+    function: Any, inputs: Mapping[str, Tensor], variables: Sequence[str], folder: Path, **options: Any
+) -> tuple[ParityReport, onnx.ModelProto]:
+    """Trace ``function`` (returning a dict with "loss"), write it, run it in ONNX Runtime, compare with autograd."""
+    path = folder / "engine.onnx"
+    model = write(trace(function, inputs, variables), path, **options)
+    measured = run_onnx(path, {k: v.numpy() for k, v in inputs.items()}, threads=1)
+    return report(gradient_function(function, variables)(dict(inputs)), measured), model
+
+
+def weighted(y: Tensor) -> Tensor:
+    """A scalar whose gradient to ``y`` differs at every element, so that misplaced gradients show."""
+    return (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum() + 0.5 * (y * y).mean()
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    """Operator types of a model, in order."""
+    return [node.op_type for node in model.graph.node]

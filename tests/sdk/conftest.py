@@ -1,0 +1,73 @@
+"""Fixtures: the toy zoo, a protector over it, and sockets that refuse."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_zoo
+from faceprotect_engines.store import Store
+from faceprotect_sdk.protector import Protector
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library works offline: any socket is a failure."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the library opened a socket")
+
+    class Refusing(socket.socket):
+        """Still a class, so that modules which derive from it can be imported."""
+
+        __init__ = refuse
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_zoo.build(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture
+def store(zoo: Path, tmp_path: Path) -> Store:
+    return Store([zoo], cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def protector(store: Store) -> Iterator[Protector]:
+    with Protector(store=store, device="cpu", installed_judges=False) as protector:
+        yield protector
+
+
+@pytest.fixture
+def toy_cli(zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command line over the toy zoo instead of the engines that ship."""
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", zoo)
+    monkeypatch.setenv("FACEPROTECT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return toy_zoo.photo()
+
+
+@pytest.fixture
+def png(tmp_path: Path, pixels: np.ndarray) -> Path:
+    path = tmp_path / "me.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def jpeg(tmp_path: Path, pixels: np.ndarray) -> Path:
+    path = tmp_path / "me.jpg"
+    Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+    return path

@@ -1,0 +1,307 @@
+"""The command line: exit codes, what is written, JSON on stdout."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_zoo
+from faceprotect_sdk.cli import main
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("toy_cli")
+QUIET = ["--device", "cpu", "--no-installed-judges"]
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[dict], str]:
+    capsys.readouterr()
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    return code, [json.loads(line) for line in lines if line.startswith("{")], captured.err
+
+
+def _folder(path: Path) -> dict[str, bytes]:
+    return {item.name: item.read_bytes() for item in path.iterdir() if item.is_file()}
+
+
+def test_protect_writes_beside_the_input_and_reports(capsys: pytest.CaptureFixture[str], jpeg: Path) -> None:
+    code, (document,), error = _run(capsys, "protect", jpeg, "--json", *QUIET)
+    assert code == 0
+    assert error == ""
+    assert document["status"] == "protected"
+    assert document["output"] == str(jpeg.with_name("me_protected.jpg"))
+    assert Image.open(document["output"]).size == (320, 240)
+    code, (document,), error = _run(capsys, "check", jpeg, document["output"], "--json", *QUIET)
+    assert code == 0
+    assert document["independent"] == 1
+
+
+def test_text_output(capsys: pytest.CaptureFixture[str], jpeg: Path) -> None:
+    assert main(["protect", str(jpeg), *QUIET]) == 0
+    text = capsys.readouterr().out
+    assert "protected" in text
+    assert "took part in the search" in text
+    assert "independent" in text
+    assert main(["faces", str(jpeg), "--device", "cpu"]) == 0
+    assert "1 face\n" in capsys.readouterr().out
+    assert main(["check", str(jpeg), str(jpeg), *QUIET]) == 6
+    assert "STILL MATCHED" in capsys.readouterr().out
+
+
+def test_same_seed_same_bytes_through_files(capsys: pytest.CaptureFixture[str], png: Path) -> None:
+    outputs = [png.with_name(f"{index}.png") for index in range(2)]
+    for output in outputs:
+        assert _run(capsys, "protect", png, "-o", output, "--seed", 7, *QUIET)[0] == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_nothing_is_replaced_without_force(capsys: pytest.CaptureFixture[str], png: Path) -> None:
+    target = png.with_name("me_protected.png")
+    target.write_bytes(b"mine")
+    code, (document,), error = _run(capsys, "protect", png, "--json", *QUIET)
+    assert code == 2
+    assert "--force" in error
+    assert document["error"]["type"] == "OutputError"
+    assert target.read_bytes() == b"mine"
+    assert _run(capsys, "protect", png, "--force", *QUIET)[0] == 0
+    assert target.read_bytes() != b"mine"
+    before = png.read_bytes()
+    code, _, error = _run(capsys, "protect", png, "-o", png, "--force", *QUIET)
+    assert code == 2
+    assert "input itself" in error
+    assert png.read_bytes() == before
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _animated() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (0, 128)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=100)
+    return buffer.getvalue()
+
+
+def _jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(toy_zoo.photo()).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+BOMB = (
+    b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)) + _chunk(b"IDAT", b"")
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("empty.jpg", b"", "empty"),
+        ("truncated.jpg", _jpeg()[:2000], "again"),
+        ("mislabelled.png", _jpeg(), "mv"),
+        ("text.jpg", b"hello", "Convert"),
+        ("bomb.png", BOMB, "Scale it down"),
+        ("animated.png", _animated(), "still image"),
+    ],
+)
+def test_unreadable_inputs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, data: bytes, says: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / name).write_bytes(data)
+    code, (document,), error = _run(capsys, "protect", folder / name, "--json", *QUIET)
+    assert code == 4
+    assert says in error
+    assert document["exit_code"] == 4
+    assert document["output"] is None
+    assert list(_folder(folder)) == [name]
+
+
+def test_no_face_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(toy_zoo.photo(faces=0)).save(folder / "wall.png")
+    code, (document,), _ = _run(capsys, "protect", folder / "wall.png", "--json", *QUIET)
+    assert code == 3
+    assert document["status"] == "no_face"
+    assert list(_folder(folder)) == ["wall.png"]
+    assert _run(capsys, "faces", folder / "wall.png", "--device", "cpu")[0] == 3
+
+
+def test_still_matched_writes_nothing_that_looks_protected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path
+) -> None:
+    stubborn = toy_zoo.make_judge(tmp_path / "stubborn", 77, threshold=-1.0)
+    code, (document,), _ = _run(capsys, "protect", png, "--judge", stubborn, "--json", *QUIET)
+    assert code == 6
+    assert document["status"] == "still_matched"
+    assert document["output"] is None
+    assert list(_folder(tmp_path)) == ["me.png"]
+    code, (document,), _ = _run(capsys, "protect", png, "--judge", stubborn, "--keep-unconfirmed", "--json", *QUIET)
+    assert code == 6
+    assert sorted(_folder(tmp_path)) == ["me.png", "me_unconfirmed.png"]
+
+
+def test_a_batch_goes_on_and_the_worst_code_wins(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"")
+    out = tmp_path / "out"
+    out.mkdir()
+    code, documents, error = _run(capsys, "protect", bad, png, "-o", out, "--json", *QUIET)
+    assert code == 4
+    assert [document["exit_code"] for document in documents] == [4, 0]
+    assert list(_folder(out)) == ["me_protected.png"]
+    assert "empty" in error
+    code, _, error = _run(capsys, "protect", bad, png, "-o", tmp_path / "missing", *QUIET)
+    assert code == 2
+    assert "mkdir" in error
+
+
+def test_interrupted_in_a_batch(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceprotect_sdk.protect_files import ProtectFiles
+
+    second = tmp_path / "second.png"
+    shutil.copy(png, second)
+    real = ProtectFiles.protect
+
+    def interrupt(self: ProtectFiles, path: Path, progress: object = None) -> object:
+        if path == second:
+            raise KeyboardInterrupt
+        return real(self, path, progress)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ProtectFiles, "protect", interrupt)
+    code, documents, error = _run(capsys, "protect", png, second, "--json", *QUIET)
+    assert code == 130
+    assert len(documents) == 1
+    assert "interrupted" in error
+    assert sorted(_folder(tmp_path)) == ["me.png", "me_protected.png", "second.png"]
+
+
+def test_disk_full_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, error = _run(capsys, "protect", png, *QUIET)
+    assert code == 1
+    assert "No space left" in error
+    assert list(_folder(tmp_path)) == ["me.png"]
+
+
+def test_devices_and_engines_that_are_not_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for device in ("cuda", "warp"):
+        code, _, error = _run(capsys, "protect", png, "--device", device, "--no-installed-judges")
+        assert code == 5
+        assert device in error
+    broken = tmp_path / "zoo"
+    shutil.copytree(zoo, broken)
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", broken)
+    model = broken / "face-encoder" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    code, _, error = _run(capsys, "protect", png, *QUIET)
+    assert code == 5
+    assert "model.onnx" in error
+    code, documents, _ = _run(capsys, "engines", "verify", "--json")
+    assert code == 5
+    assert [document["name"] for document in documents if not document["ok"]] == ["face-encoder"]
+    shutil.rmtree(broken / "latent-step")
+    code, _, error = _run(capsys, "protect", png, *QUIET)
+    assert code == 5
+    assert "latent-step" in error
+    assert list(_folder(tmp_path)) == ["me.png"]
+
+
+def test_usage_errors(capsys: pytest.CaptureFixture[str], png: Path) -> None:
+    for arguments in (
+        ["protect"],
+        ["protect", png, "--strength", "huge"],
+        ["nonsense"],
+        ["protect", png, "--seed", "-1"],
+    ):
+        assert _run(capsys, *arguments)[0] == 2
+    code, _, error = _run(capsys, "protect", png, "-o", png.with_suffix(".jpg"), *QUIET)
+    assert code == 2
+    assert "container" in error
+    assert _run(capsys, "protect", png, "--method", "magic", *QUIET)[0] == 2
+
+
+def test_engines_commands(capsys: pytest.CaptureFixture[str], zoo: Path) -> None:
+    code, documents, _ = _run(capsys, "engines", "list", "--json")
+    assert code == 0
+    assert {"name": "toy-judge", "role": "judge"}.items() <= next(
+        d for d in documents if d["name"] == "toy-judge"
+    ).items()
+    assert _run(capsys, "engines", "verify")[0] == 0
+    assert main(["engines", "path", "toy-a"]) == 0
+    assert capsys.readouterr().out.strip() == str(zoo / "toy-a")
+    assert main(["engines", "info", "toy-a"]) == 0
+    assert json.loads(capsys.readouterr().out)["role"] == "surrogate"
+    code, _, error = _run(capsys, "engines", "info", "nobody")
+    assert code == 5
+    assert "engines list" in error
+
+
+def test_benchmark(capsys: pytest.CaptureFixture[str], png: Path) -> None:
+    code, (document,), _ = _run(
+        capsys, "benchmark", "--engine", "latent-step", "--repeat", 3, "--device", "cpu", "--json"
+    )
+    assert code == 0
+    assert document["device"] == "cpu"
+    assert 0 < document["p50_s"] <= document["p90_s"] <= document["p99_s"]
+    assert document["cold_start_s"] > 0
+    assert document["peak_rss_mb"] > 10
+    code, (document,), _ = _run(
+        capsys, "benchmark", "--method", "latent", "--photo", png, "--repeat", 1, "--device", "cpu", "--json"
+    )
+    assert code == 0
+    assert document["subject"] == "method latent"
+    assert _run(capsys, "benchmark")[0] == 2
+    assert _run(capsys, "benchmark", "--method", "latent")[0] == 2
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    code, documents, _ = _run(capsys, "doctor", "--json")
+    levels = {document["name"]: document["level"] for document in documents}
+    assert levels["engine toy-a"] == "ok"
+    assert code == (5 if "error" in levels.values() else 0)
+
+
+def test_doctor_sees_two_runtimes() -> None:
+    from faceprotect_sdk.doctor import clashes
+
+    assert clashes({"onnxruntime": "1", "numpy": "2"}) == []
+    (finding,) = clashes({"onnxruntime": "1", "onnxruntime-gpu": "1"})
+    assert finding.level == "error"
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in finding.message
+
+
+def test_export_without_torch_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    model = tmp_path / "net.onnx"
+    model.write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, error = _run(
+        capsys, "export", "surrogate", model, "-o", tmp_path / "out", "--size", 112, "--threshold", 0.3
+    )
+    assert code == 1
+    assert "faceprotect-sdk[export]" in error
+    assert not (tmp_path / "out").exists()

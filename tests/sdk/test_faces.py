@@ -1,0 +1,86 @@
+"""Detection with the real network, where its weights are installed, and the arithmetic around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import EngineNotFound, WeightsMissing
+from faceprotect_engines.store import Store
+from faceprotect_sdk.faces import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress
+from faceprotect_sdk.selection import box_of_points
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    try:
+        engine = Store(cache=tmp_path_factory.mktemp("cache")).open("face-detector")
+    except (EngineNotFound, WeightsMissing) as error:
+        pytest.skip(str(error))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image for its photograph")
+    return np.asarray(data.astronaut())
+
+
+def test_five_points_of_a_real_face(detector: Engine, astronaut: np.ndarray) -> None:
+    (face,) = find_faces(astronaut, detector)
+    expected = np.array([[203, 101], [248, 104], [225, 126], [203, 143], [243, 145]])
+    assert np.abs(face.points - expected).max() < 6
+    assert face.score > 0.8
+    assert 80 < face.box[2] - face.box[0] < 110
+
+
+@pytest.mark.parametrize("width", [1.0, 0.4, 4.0])
+def test_points_scale_with_the_photo(detector: Engine, astronaut: np.ndarray, width: float) -> None:
+    import cv2
+
+    (face,) = find_faces(astronaut, detector)
+    (other,) = find_faces(cv2.resize(astronaut, None, fx=width, fy=width, interpolation=cv2.INTER_AREA), detector)
+    drift = np.abs(other.points / width - face.points).max() / (face.box[2] - face.box[0])
+    assert drift < 0.06
+
+
+def test_small_faces_in_a_large_photo(detector: Engine, astronaut: np.ndarray) -> None:
+    import cv2
+
+    canvas = np.full((1500, 2000, 3), 127, np.uint8)
+    left = 20
+    for width in (40, 80, 160, 320):
+        small = cv2.resize(astronaut[20:220, 120:330], None, fx=width / 91, fy=width / 91, interpolation=cv2.INTER_AREA)
+        canvas[100 : 100 + small.shape[0], left : left + small.shape[1]] = small
+        left += small.shape[1]
+    found = sorted(face.box[2] - face.box[0] for face in find_faces(canvas, detector))
+    assert np.allclose(found, [40, 80, 160, 320], rtol=0.2)
+
+
+def test_near_view_agrees_and_knows_when_there_is_none(detector: Engine, astronaut: np.ndarray) -> None:
+    (face,) = find_faces(astronaut, detector)
+    near = face_in_place(astronaut, face, detector)
+    assert near is not None
+    assert np.abs(near.points - face.points).max() < 0.06 * (face.box[2] - face.box[0])
+    assert face_in_place(np.full_like(astronaut, 127), face, detector) is None
+    assert face_in_place(astronaut, shifted(face, 5000, 0), detector) is None
+    assert detect(np.full((40, 40, 3), 127, np.uint8), detector) == ()
+
+
+def test_boxes() -> None:
+    first = Face((0, 0, 10, 10), np.zeros((5, 2)), 1.0)
+    assert overlap(first, first) == pytest.approx(1.0)
+    assert overlap(first, shifted(first, 5, 0)) == pytest.approx(1 / 3)
+    assert overlap(first, shifted(first, 20, 0)) == 0.0
+    assert scaled(first, 2, 3).box == (0, 0, 20, 30)
+    boxes = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]])
+    assert suppress(boxes, np.array([0.6, 0.9, 0.5])) == [1, 2]
+
+
+def test_a_box_around_five_points(detector: Engine, astronaut: np.ndarray) -> None:
+    (face,) = find_faces(astronaut, detector)
+    guessed = Face(box_of_points(face.points), face.points, 1.0)
+    assert overlap(face, guessed) > 0.6

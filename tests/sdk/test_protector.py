@@ -1,0 +1,196 @@
+"""The whole path over the toy zoo."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_zoo
+from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
+from faceprotect_engines.store import Store
+from faceprotect_sdk import NotProtected, Progress, Protector, UsageError
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.paste import support
+from faceprotect_sdk.photo import load
+from PIL import Image
+
+
+def test_a_face_is_protected_and_the_rest_of_the_photo_untouched(protector: Protector, pixels: np.ndarray) -> None:
+    result = protector.protect(pixels)
+    assert result.status == "protected"
+    assert result.image is not None
+    assert result.unconfirmed is None
+    after = load(result.image).pixels
+    (face,) = result.faces
+    allowed = support(face_mask(), np.array(face.points), *pixels.shape[:2])
+    np.testing.assert_array_equal(after[~allowed], pixels[~allowed])
+    assert (after[allowed] != pixels[allowed]).any()
+    assert [(v.recogniser, v.took_part, v.matched) for v in face.verdicts] == [
+        ("toy-a", True, False),
+        ("toy-b", True, False),
+        ("toy-judge", False, False),
+    ]
+    assert all(v.before == pytest.approx(1.0) and v.similarity < v.threshold for v in face.verdicts)
+    assert result.device == "cpu"
+
+
+def test_verdicts_are_those_of_the_encoded_bytes(store: Store, jpeg: Path) -> None:
+    with Protector(store=store, device="cpu", installed_judges=False, quality=60) as protector:
+        result = protector.protect(jpeg)
+        data = result.image or result.unconfirmed
+        assert data is not None
+        judge = protector._panel()[0]
+        first, second = load(jpeg).rgb8(), load(data).rgb8()
+        place = judge.locate(first, protector.faces(jpeg)[0])
+        expected = judge.similarity(judge.embed(first, place), judge.embed(second, place))
+        (found,) = (v for v in result.faces[0].verdicts if v.recogniser == "toy-judge")
+        assert found.similarity == pytest.approx(expected, abs=1e-6)
+        assert found.before is not None
+        assert found.before < 1.0  # writing at quality 60 alone moves it a little
+
+
+def test_same_seed_same_bytes(protector: Protector, store: Store, jpeg: Path) -> None:
+    first = protector.protect(jpeg, seed=3)
+    with Protector(store=store, device="cpu", installed_judges=False) as other:
+        again, different = other.protect(jpeg, seed=3), other.protect(jpeg, seed=4)
+    assert first.image == again.image
+    assert first.image != different.image
+
+
+def test_a_judge_that_still_matches_means_no_image(store: Store, tmp_path: Path, pixels: np.ndarray) -> None:
+    stubborn = toy_zoo.make_judge(tmp_path / "stubborn", 77, threshold=-1.0)
+    with Protector(store=store, device="cpu", judges=[stubborn], installed_judges=False, attempts=2) as protector:
+        result = protector.protect(pixels)
+    assert result.status == "still_matched"
+    assert result.image is None
+    assert result.unconfirmed is not None
+    assert int(result.exit_code) == 6
+    assert result.faces[0].attempts <= 2
+    with pytest.raises(NotProtected, match="--strength high"):
+        result.save(tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_one_face_that_fails_withholds_the_photo(protector: Protector) -> None:
+    photo = toy_zoo.photo(640, 240, faces=2)
+    result = protector.protect(photo)
+    assert result.faces_found == 2
+    assert len(result.faces) == 2
+    assert result.protected == all(face.status == "protected" for face in result.faces)
+    assert (result.image is not None) == result.protected
+    largest = protector.protect(photo, faces="largest")
+    assert len(largest.faces) == 1
+    assert largest.faces_found == 2
+
+
+def test_no_face(protector: Protector) -> None:
+    result = protector.protect(toy_zoo.photo(faces=0))
+    assert result.status == "no_face"
+    assert result.image is None
+    assert result.unconfirmed is None
+    assert int(result.exit_code) == 3
+
+
+def test_the_apps_own_faces(protector: Protector, pixels: np.ndarray) -> None:
+    (face,) = protector.faces(pixels)
+    by_points = protector.protect(pixels, faces=[face.points])
+    by_box = protector.protect(pixels, faces=[face.box])
+    assert by_points.protected
+    np.testing.assert_allclose(np.array(by_points.faces[0].points), face.points)
+    np.testing.assert_allclose(np.array(by_box.faces[0].points), face.points, atol=4)
+    assert protector.protect(pixels, faces=[(0, 0, 40, 40)]).status == "no_face"
+    for bad in ([(1, 2, 3)], "some", [(9, 9, 3, 3)], [np.full((5, 2), np.nan)]):
+        with pytest.raises(UsageError):
+            protector.protect(pixels, faces=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_turned_photo_is_protected_and_stays_turned(protector: Protector, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(toy_zoo.photo(240, 320)).save(buffer, "PNG", exif=exif)
+    result = protector.protect(buffer.getvalue())
+    assert result.protected
+    assert result.image is not None
+    with Image.open(io.BytesIO(result.image)) as written:
+        assert written.size == (240, 320)
+        assert written.getexif()[0x0112] == orientation
+
+
+def test_grey_alpha_and_sixteen_bits(protector: Protector, pixels: np.ndarray) -> None:
+    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 200, np.uint8)])
+    result = protector.protect(alpha)
+    assert result.image is not None
+    assert (load(result.image).alpha == 200).all()
+    (face,) = protector.faces(pixels)
+    grey = protector.protect(pixels[..., 1], faces=[face.points])
+    data = grey.image or grey.unconfirmed
+    assert data is not None
+    assert load(data).grey
+
+
+def test_camera_frames(protector: Protector, pixels: np.ndarray) -> None:
+    rgb = protector.protect(pixels)
+    bgr = protector.protect(np.ascontiguousarray(pixels[..., ::-1]), channel_order="bgr")
+    assert rgb.image == bgr.image
+
+
+def test_an_extra_surrogate_joins_the_search(store: Store, tmp_path: Path, pixels: np.ndarray) -> None:
+    extra = toy_zoo.make_surrogate(tmp_path / "mine", 77)
+    judge = toy_zoo.make_judge(tmp_path / "mine-judge", 77)
+    settings = {"store": store, "device": "cpu", "judges": [judge], "installed_judges": False, "attempts": 1}
+    with Protector(**settings) as without, Protector(surrogates=[extra], **settings) as with_extra:
+        first, second = without.protect(pixels), with_extra.protect(pixels)
+    sims = [{v.recogniser: v for v in r.faces[0].verdicts} for r in (first, second)]
+    assert "mine" not in sims[0]
+    assert sims[1]["mine"].took_part
+    assert not sims[1]["mine"].matched
+    assert sims[1]["mine-judge"].similarity < sims[0]["mine-judge"].similarity - 0.2
+
+
+def test_a_larger_strength_moves_further(store: Store, pixels: np.ndarray) -> None:
+    psnr = {}
+    for strength in ("low", "high"):
+        with Protector(store=store, device="cpu", strength=strength, installed_judges=False) as protector:
+            result = protector.protect(pixels)
+            psnr[strength] = max(row["worst_excess"] for row in result.faces[0].trace if row.get("passed"))
+    assert psnr["high"] <= 0 >= psnr["low"]
+
+
+def test_progress_results_and_json(protector: Protector, pixels: np.ndarray) -> None:
+    seen: list[Progress] = []
+    result = protector.protect(pixels, progress=seen.append)
+    assert {event.stage for event in seen} == {"detect", "search", "score"}
+    assert all(event.step <= event.steps for event in seen)
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document["status"] == "protected"
+    assert "image" not in document
+    assert document["faces"][0]["verdicts"][0]["took_part"] is True
+    assert set(document["timings"]) >= {"detect", "search", "encode", "score"}
+    with pytest.raises(FrozenInstanceError):
+        result.status = "protected"  # type: ignore[misc]
+
+
+def test_settings_out_of_range(store: Store) -> None:
+    for settings in ({"strength": "huge"}, {"quality": 0}, {"attempts": 0}, {"method": "magic"}):
+        with pytest.raises(UsageError):
+            Protector(store=store, **settings)  # type: ignore[arg-type]
+    with Protector(store=store, device="nowhere") as protector, pytest.raises(DeviceUnavailable):
+        protector.faces(toy_zoo.photo())
+    with Protector(store=Store([]), device="cpu") as protector, pytest.raises(EngineNotFound):
+        protector.faces(toy_zoo.photo())
+
+
+def test_an_interrupted_search_ends_the_call(protector: Protector, pixels: np.ndarray) -> None:
+    def interrupt(event: Progress) -> None:
+        if event.stage == "search":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        protector.protect(pixels, progress=interrupt)
+    assert protector.protect(pixels).protected  # and the protector is still usable

@@ -1,0 +1,98 @@
+"""Files are whole or absent, and never replaced silently."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faceprotect_sdk.errors import ExitCode, OutputError, WriteError, exit_code_of, worst
+from faceprotect_sdk.photo import Photo
+from faceprotect_sdk.write import check_output, output_path, write_atomic
+
+
+def _photo(path: Path | None, container: str = "JPEG") -> Photo:
+    return Photo(np.zeros((2, 2, 3), np.uint8), container, path=path)  # type: ignore[arg-type]
+
+
+def test_names(tmp_path: Path) -> None:
+    photo = _photo(tmp_path / "me.JPG")
+    assert output_path(photo, None) == tmp_path / "me_protected.JPG"
+    assert output_path(photo, tmp_path) == tmp_path / "me_protected.JPG"
+    assert output_path(photo, tmp_path / "x.jpeg") == tmp_path / "x.jpeg"
+    with pytest.raises(OutputError, match=r"JPEG.*x\.jpg"):
+        output_path(photo, tmp_path / "x.png")
+
+
+def test_write_and_replace(tmp_path: Path) -> None:
+    target = tmp_path / "out.png"
+    write_atomic(target, b"first")
+    with pytest.raises(OutputError, match="--force"):
+        write_atomic(target, b"second")
+    assert target.read_bytes() == b"first"
+    write_atomic(target, b"second", force=True)
+    assert target.read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_in_mid_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, force: bool
+) -> None:
+    old = tmp_path / "out.png"
+    if force:
+        old.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else WriteError):
+        write_atomic(old, b"x" * 1000, force=force)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"old"] if force else [])
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_atomic(tmp_path / "a.png", b"1")
+    with pytest.raises(OutputError):
+        write_atomic(tmp_path / "a.png", b"2")
+    assert (tmp_path / "a.png").read_bytes() == b"1"
+
+
+def test_outputs_refused_before_the_work(tmp_path: Path) -> None:
+    source = tmp_path / "me.png"
+    source.write_bytes(b"x")
+    with pytest.raises(OutputError, match="input itself"):
+        check_output(source, source, force=True)
+    alias = tmp_path / "alias.png"
+    alias.symlink_to(source)
+    with pytest.raises(OutputError, match="input itself"):
+        check_output(alias, source, force=True)
+    with pytest.raises(OutputError, match="mkdir"):
+        check_output(tmp_path / "no" / "x.png", source, force=False)
+    with pytest.raises(OutputError, match="folder"):
+        check_output(tmp_path, source, force=True)
+
+
+def test_an_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="not writable"):
+        check_output(tmp_path / "x.png", None, force=False)
+
+
+def test_worst_code_wins_in_the_documented_order() -> None:
+    assert worst([]) == ExitCode.PROTECTED
+    assert worst([0, 3]) == ExitCode.NO_FACE
+    assert worst([3, 6, 0]) == ExitCode.STILL_MATCHED
+    assert worst([6, 4]) == ExitCode.UNREADABLE
+    assert worst([4, 2, 5]) == ExitCode.ENGINE
+    assert worst([5, 1, 130]) == ExitCode.INTERRUPTED
+    assert exit_code_of(ValueError()) == ExitCode.INTERNAL
+    assert exit_code_of(KeyboardInterrupt()) == ExitCode.INTERRUPTED

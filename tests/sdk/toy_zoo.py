@@ -1,0 +1,307 @@
+"""A zoo of tiny linear engines with hand-written gradients, so that the whole path runs in a second without weights.
+
+Detector: a face wherever there is a red dot. Autoencoder: average pooling by 8 and nearest-neighbour enlargement.
+Recognisers: random projections of the pooled crop. The judge sees what both surrogates see, so a search that fools them
+fools it too; the stubborn judge sees something else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.spec import TensorSpec
+from faceprotect_sdk.align import CANONICAL_POINTS
+from onnx import TensorProto, helper, numpy_helper
+
+E = 16
+IMAGE = (1, 3, 256, 256)
+MASK = (1, 1, 256, 256)
+LATENT = (1, 3, 32, 32)
+SURROGATES = ("toy-a", "toy-b")
+THRESHOLD = 0.4
+FACE_SIZE = 192.0  # side of a detected box in network pixels
+
+
+class Graph:
+    """Collects nodes; every method returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def const(self, value: object, dtype: type = np.float32) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+        name = name or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def save(self, folder: Path, inputs: dict[str, tuple], outputs: dict[str, tuple], **manifest: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = helper.make_graph(
+            self.nodes,
+            folder.name,
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in inputs.items()],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in outputs.items()],
+            self.constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        onnx.checker.check_model(model)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        write_manifest(
+            folder,
+            Manifest(
+                name=folder.name,
+                version="1",
+                files={"graph": FileEntry("model.onnx")},
+                inputs=_specs(inputs),
+                outputs=_specs(outputs),
+                **manifest,  # type: ignore[arg-type]
+            ),
+        )
+
+
+def _specs(tensors: dict[str, tuple]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, "float32", tuple(size if isinstance(size, int) else None for size in shape))
+        for name, shape in tensors.items()
+    )
+
+
+def projection(seed: int) -> np.ndarray:
+    """[3072, E] weights that ignore a photo's mean colour."""
+    weights = np.random.default_rng(seed).standard_normal((3072, E)).astype(np.float32)
+    return weights - weights.mean(0)
+
+
+def _reference(name: str) -> str:
+    return f"reference_{name.replace('-', '_')}"
+
+
+def _pool(g: Graph, image: str) -> str:
+    return g.op("AveragePool", image, kernel_shape=[8, 8], strides=[8, 8])
+
+
+def _grow(g: Graph, latent: str) -> str:
+    empty = g.const([])
+    sizes = g.const([1, 3, 256, 256], np.int64)
+    return g.op(
+        "Resize",
+        latent,
+        empty,
+        empty,
+        sizes,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _embed(g: Graph, image: str, weights: str, name: str | None = None) -> tuple[str, str]:
+    """Unit embedding [1, E] and the norm before."""
+    flat = g.op("Reshape", _pool(g, image), g.const([1, 3072], np.int64))
+    raw = g.op("MatMul", flat, weights)
+    norm = g.op("ReduceL2", raw, g.const([1], np.int64), keepdims=1)
+    return g.op("Div", raw, norm, name=name), norm
+
+
+def _similarity(g: Graph, image: str, reference: str, weights: np.ndarray) -> tuple[str, str, str]:
+    """Embedding, similarity [1] and its gradient to the image, by hand."""
+    w = g.const(weights)
+    unit, norm = _embed(g, image, w)
+    product = g.op("Mul", unit, reference)
+    cosine = g.op("ReduceSum", product, g.const([1], np.int64), keepdims=1)
+    radial = g.op("Mul", unit, cosine)
+    tangent = g.op("Div", g.op("Sub", reference, radial), norm)
+    back = g.op("MatMul", tangent, g.const(weights.T))
+    small = g.op("Div", g.op("Reshape", back, g.const([1, 3, 32, 32], np.int64)), g.const(64.0))
+    return unit, g.op("Reshape", cosine, g.const([1], np.int64)), _grow(g, small)
+
+
+def make_surrogate(folder: Path, seed: int, threshold: float = THRESHOLD) -> Path:
+    """A gradient engine in the form that ``export surrogate`` makes."""
+    g = Graph()
+    unit, cosine, gradient = _similarity(g, "image", "reference", projection(seed))
+    g.op("Identity", unit, name="embedding")
+    g.op("Identity", cosine, name="similarity")
+    g.op("Identity", gradient, name="grad_image")
+    g.save(
+        folder,
+        {"image": IMAGE, "reference": (1, E)},
+        {"embedding": (1, E), "similarity": (1,), "grad_image": IMAGE},
+        role="surrogate",
+        metadata={"thresholds": {"far_1e-2": threshold}},
+    )
+    return folder
+
+
+def make_judge(folder: Path, *seeds: int, threshold: float = THRESHOLD) -> Path:
+    """An embedding engine over the projections of ``seeds``."""
+    g = Graph()
+    weights = np.concatenate([projection(seed) for seed in seeds], 1)
+    _embed(g, "image", g.const(weights), name="embedding")
+    g.save(
+        folder,
+        {"image": IMAGE},
+        {"embedding": (1, weights.shape[1])},
+        role="judge",
+        metadata={"thresholds": {"far_1e-2": threshold}},
+    )
+    return folder
+
+
+def _make_detector(folder: Path) -> None:
+    g = Graph()
+    red = g.op("Slice", "image", *(g.const([value], np.int64) for value in (0, 1, 1)))
+    green = g.op("Slice", "image", *(g.const([value], np.int64) for value in (1, 2, 1)))
+    excess = g.op("Div", g.op("Sub", red, green), g.const(255.0))
+    g.op("AveragePool", excess, name="heatmap", kernel_shape=[28, 28], strides=[4, 4], pads=[12, 12, 12, 12])
+    relative = (CANONICAL_POINTS - [128.0, 150.0]) / 180.0 + 0.5
+    flat = g.op("Mul", "heatmap", g.const(0.0))
+    constants = {
+        "scale": np.full((1, 2, 1, 1), np.log(FACE_SIZE / 4)),
+        "offset": np.zeros((1, 2, 1, 1)),
+        "landmarks": relative[:, ::-1].reshape(1, 10, 1, 1),
+    }
+    for name, value in constants.items():
+        g.op("Add", flat, g.const(value), name=name)
+    g.save(
+        folder,
+        {"image": (1, 3, "h", "w")},
+        {
+            "heatmap": (1, 1, "a", "b"),
+            "scale": (1, 2, "a", "b"),
+            "offset": (1, 2, "a", "b"),
+            "landmarks": (1, 10, "a", "b"),
+        },
+        role="detector",
+    )
+
+
+def _make_autoencoder(root: Path) -> None:
+    g = Graph()
+    g.op("AveragePool", "image", name="latent", kernel_shape=[8, 8], strides=[8, 8])
+    g.save(root / "face-encoder", {"image": IMAGE}, {"latent": LATENT}, role="encoder")
+    g = Graph()
+    g.op("Add", "original", _difference(g), name="image")
+    g.save(root / "latent-decode", _DECODE_INPUTS, {"image": IMAGE}, role="decoder")
+
+
+_DECODE_INPUTS = {"latent": LATENT, "offset": LATENT, "decoded_original": IMAGE, "original": IMAGE, "mask": MASK}
+
+
+def _difference(g: Graph, name: str | None = None) -> str:
+    decoded = _grow(g, g.op("Add", "latent", "offset"))
+    return g.op("Mul", "mask", g.op("Sub", decoded, "decoded_original"), name=name)
+
+
+def _make_step(folder: Path) -> None:
+    g = Graph()
+    difference = _difference(g, "difference")
+    image = g.op("Add", "original", difference)
+    seen = g.op("Add", g.op("MatMul", g.op("MatMul", "rows", image), "cols"), "noise")
+    cosines, pull = [], g.const(np.zeros((1, 3, 256, 256)))
+    for index, name in enumerate(SURROGATES):
+        _, cosine, gradient = _similarity(g, seen, _reference(name), projection(index))
+        weight = g.op("Gather", "weights", g.const([index], np.int64))
+        pull = g.op("Add", pull, g.op("Mul", gradient, weight))
+        cosines.append(cosine)
+    similarity = g.op("Concat", *cosines, name="similarity", axis=0)
+    axes = g.const([0, 1, 2, 3], np.int64)
+    penalty = g.op("ReduceMean", g.op("Mul", difference, difference), axes, keepdims=0)
+    g.op("Reshape", penalty, g.const([1], np.int64), name="penalty")
+    weighted = g.op("ReduceSum", g.op("Mul", similarity, "weights"), g.const([0], np.int64), keepdims=1)
+    inner = g.op("ReduceSum", g.op("Mul", image, "image_cotangent"), axes, keepdims=0)
+    g.op("Sum", weighted, g.op("Mul", "penalty", "penalty_weight"), inner, name="loss")
+    turned = {name: g.op("Transpose", name, perm=[0, 2, 1]) for name in ("rows", "cols")}
+    pulled = g.op("MatMul", g.op("MatMul", turned["rows"], pull), turned["cols"])
+    press = g.op("Mul", g.op("Mul", difference, "penalty_weight"), g.const(2.0 / np.prod(IMAGE)))
+    total = g.op("Mul", "mask", g.op("Sum", pulled, press, "image_cotangent"))
+    g.op("Mul", _pool(g, total), g.const(64.0), name="grad_offset")
+    inputs = {
+        **_DECODE_INPUTS,
+        "rows": (1, 256, 256),
+        "cols": (1, 256, 256),
+        "noise": IMAGE,
+        **{_reference(name): (1, E) for name in SURROGATES},
+        "weights": (2,),
+        "penalty_weight": (1,),
+        "image_cotangent": IMAGE,
+    }
+    outputs = {"loss": (1,), "similarity": (2,), "penalty": (1,), "difference": IMAGE, "grad_offset": LATENT}
+    g.save(folder, inputs, outputs, role="step", metadata={"surrogates": list(SURROGATES)})
+
+
+def recipe(steps: int = 40) -> dict:
+    """The recipe of the method ``latent`` over these engines."""
+    decode = {name: name for name in _DECODE_INPUTS}
+    plain = {"latent": "latent", "offset": "zero_offset", "decoded_original": "zero_image", "original": "zero_image"}
+    return {
+        "schema": 1,
+        "name": "latent",
+        "stages": [
+            {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
+            {
+                "kind": "map",
+                "engine": "latent-decode",
+                "inputs": {**plain, "mask": "full_mask"},
+                "outputs": {"image": "decoded_original"},
+            },
+            {
+                "kind": "descend",
+                "engine": "latent-step",
+                "variable": "offset",
+                "inputs": {
+                    **decode,
+                    "image_cotangent": "image_cotangent",
+                    **{_reference(name): _reference(name) for name in SURROGATES},
+                },
+                "optimiser": {"name": "adamw", "learning_rate": 0.02},
+                "steps": steps,
+                "draws": {"probability": 0.3, "resize": [0.9, 1.0]},
+                "constraint": {"start": 1.0, "patience": 10},
+                "forward": {"engine": "latent-decode", "inputs": decode, "output": "image"},
+                "keep": {"difference": "difference"},
+            },
+        ],
+    }
+
+
+def build(root: Path) -> Path:
+    """Write the whole zoo into ``root`` and return it."""
+    _make_detector(root / "face-detector")
+    _make_autoencoder(root)
+    for index, name in enumerate(SURROGATES):
+        make_surrogate(root / name, index)
+    make_judge(root / "toy-judge", 0, 1)
+    _make_step(root / "latent-step")
+    (root / "recipes").mkdir(exist_ok=True)
+    (root / "recipes" / "latent.json").write_text(json.dumps(recipe()))
+    return root
+
+
+def missing_weights(folder: Path) -> PackageWeights:
+    """An entry for a package that nobody has."""
+    return PackageWeights("no-such-package-xyz", "no_such_package_xyz/w.bin", "0" * 64, 4, "w.bin")
+
+
+def photo(width: int = 320, height: int = 240, faces: int = 1, seed: int = 0) -> np.ndarray:
+    """uint8 RGB photo with ``faces`` red dots on a smooth coloured texture, evenly spread."""
+    import cv2
+
+    generator = np.random.default_rng(seed)
+    small = generator.uniform(60, 190, (height // 8 + 1, width // 8 + 1, 3)).astype(np.float32)
+    image = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    image[..., 0] = np.minimum(image[..., 0], image[..., 1] + 60)  # no red dots by accident
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    for index in range(faces):
+        centre = (round(width * (index + 1) / (faces + 1)), height // 2)
+        cv2.circle(image, centre, round(13 * max(width, height) / 640), (255, 0, 0), -1)
+    return image
