@@ -17,12 +17,16 @@ from faceprotect_engines.errors import RecipeError
 Vector = NDArray[np.float32]
 
 
+#: No cosine exceeds 1: a surrogate with this limit or a higher one is not in use.
+UNUSED = 1.0
+
+
 @dataclass(frozen=True)
 class ConstraintSettings:
     """Numbers of the law.
 
-    start, grow, shrink: the penalty weight's first value and its factors after a passing or a failing clean step,
-    kept within [lowest, highest].  patience: clean steps without an improvement of the best by more than `improvement`
+    start, grow, shrink: the penalty weight's first value and its factors after a clean step that passes or fails by
+    `ramp` or more, kept within [lowest, highest].  patience: clean steps without an improvement of the best by more than `improvement`
     before stopping, counted from the first pass (0: never).  ramp, floor: a surrogate's weight is
     clip(excess / ramp + 0.5, floor, 1).  bisect: runs at the end that scale the best variable down towards its start
     as far as it still passes.
@@ -75,9 +79,9 @@ class Verdict:
     excess: Vector
 
 
-def start_constraint(settings: ConstraintSettings, count: int) -> ConstraintState:
-    """State before the first step, for `count` surrogates: all weights 1."""
-    return ConstraintState(settings.start, np.ones(count, np.float32))
+def start_constraint(settings: ConstraintSettings, limit: Vector) -> ConstraintState:
+    """State before the first step: weight 1 for every surrogate in use (`limit` [K] below 1), 0 for the others."""
+    return ConstraintState(settings.start, (limit < UNUSED).astype(np.float32))
 
 
 def observe(
@@ -88,17 +92,18 @@ def observe(
     A step passes when similarity_k <= limit_k for all k. Until one passes, the smallest worst excess is the best.
     """
     excess = np.asarray(similarity - limit, np.float32)
-    worst = float(excess.max())
+    worst = float(excess[limit < UNUSED].max(initial=-1.0))
     passes = worst <= 0
     keep = penalty < state.best_penalty if passes else (not state.passed and worst < state.best_excess)
     better = passes and penalty < state.anchor * (1 - settings.improvement)
     passed = state.passed or passes
     waited = 0 if better or not passed else state.waited + 1
-    factor = settings.grow if passes else settings.shrink
+    # Far from the limit the weight moves by the whole factor, close to it hardly at all: no ringing around the limit.
+    factor = (settings.grow if passes else settings.shrink) ** min(1.0, abs(worst) / settings.ramp)
     following = replace(
         state,
         penalty_weight=float(np.clip(state.penalty_weight * factor, settings.lowest, settings.highest)),
-        weights=surrogate_weights(settings, excess),
+        weights=surrogate_weights(settings, excess) * (limit < UNUSED),
         passed=passed,
         best_penalty=penalty if passes and keep else state.best_penalty,
         best_excess=min(worst, state.best_excess),

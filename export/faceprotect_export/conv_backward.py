@@ -70,9 +70,7 @@ def _best_shift(kernel: int, stride: int, padding: int) -> int:
     return min(range(min(stride - 1, padding) + 1), key=taps)
 
 
-def sub_pixel(
-    gradient: Tensor, size: Sequence[int], weight: Tensor, stride: Sequence[int], padding: Sequence[int], groups: int
-) -> Tensor:
+def sub_pixel(gradient: Tensor, size: Sequence[int], weight: Tensor, stride: Sequence[int], padding: Sequence[int], groups: int) -> Tensor:
     """Gradient of a strided convolution as one convolution and a depth-to-space (equal strides)."""
     s = stride[0]
     shifts = [_best_shift(k, s, p) for k, p in zip(weight.shape[2:], padding, strict=True)]
@@ -106,10 +104,7 @@ def spread_stride_one(
     """Gradient of any strided convolution: spread with zeros, then as for stride 1."""
     y = spread(gradient, stride)
     # Rows of the input behind the last window position get a gradient only through explicit zeros.
-    rest = [
-        n + 2 * p - d * (k - 1) - m
-        for n, p, d, k, m in zip(size, padding, dilation, weight.shape[2:], y.shape[2:], strict=True)
-    ]
+    rest = [n + 2 * p - d * (k - 1) - m for n, p, d, k, m in zip(size, padding, dilation, weight.shape[2:], y.shape[2:], strict=True)]
     y = F.pad(y, (0, rest[1], 0, rest[0])) if any(rest) else y
     return stride_one(y, size, weight, padding, dilation, groups)
 
@@ -134,6 +129,7 @@ def input_gradient(
 
     Returns:
         [N,I,H,W].
+
     """
     if tuple(stride) == (1, 1):
         return stride_one(gradient, size, weight, padding, dilation, groups)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper
+
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
 from faceprotect_engines.spec import TensorSpec
-from onnx import TensorProto, helper
-
 from faceprotect_export.engine_folder import GRAPH, ParityError
 from faceprotect_export.onnx_writer import IR, OPSET, PRODUCER, ExternalTensor, external_initializer
 from faceprotect_export.parity import report, run_onnx
@@ -37,6 +37,7 @@ def float_tensors(model: onnx.ModelProto, data: bytes, location: str) -> dict[st
 
     Raises:
         ValueError: an initializer is not stored as one run of bytes.
+
     """
     found = {}
     for tensor in model.graph.initializer:
@@ -66,13 +67,10 @@ def detector_graph(path: Path | str) -> onnx.ModelProto:
         copy.output[:] = [rename.get(n, n) for n in node.output]
         nodes.append(copy)
     used = {name for node in nodes for name in node.input}
-    initializers = [
-        external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in used
-    ]
+    initializers = [external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in used]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height/4", "width/4"])
-        for name, channels in _OUTPUTS.values()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height/4", "width/4"]) for name, channels in _OUTPUTS.values()
     ]
     graph = helper.make_graph(nodes, "face-detector", [image], outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=PRODUCER)
@@ -100,6 +98,7 @@ def build_detector(weights: Path | str, folder: Path | str) -> Manifest:
 
     Raises:
         ParityError: our graph and the original differ.
+
     """
     import shutil
     import tempfile
@@ -121,8 +120,7 @@ def build_detector(weights: Path | str, folder: Path | str) -> Manifest:
 def _manifest(weights: Path, parity: dict[str, Any]) -> Manifest:
     inputs = TensorSpec("image", "float32", (1, 3, None, None), "NCHW", "RGB", (0.0, 255.0), "sides are multiples of 32")
     outputs = tuple(
-        TensorSpec(name, "float32", (1, channels, None, None), "NCHW", description=_MEANING[name])
-        for name, channels in _OUTPUTS.values()
+        TensorSpec(name, "float32", (1, channels, None, None), "NCHW", description=_MEANING[name]) for name, channels in _OUTPUTS.values()
     )
     return Manifest(
         name="face-detector",

@@ -119,6 +119,7 @@ def stored_tensors(path: Path | str) -> tuple[StoredTensor, ...]:
     Raises:
         DlibFileError: a layer is missing or has another size.
         OSError: the file cannot be read.
+
     """
     found = list(_tagged_tensors(Path(path).read_bytes()))
     shapes = _conv_shapes()
@@ -147,9 +148,7 @@ def stored_tensors(path: Path | str) -> tuple[StoredTensor, ...]:
 def read_weights(path: Path | str) -> dict[str, NDArray[np.float32]]:
     """Read the tensors of :func:`stored_tensors` as float32 arrays by name."""
     data = Path(path).read_bytes()
-    return {
-        t.name: np.frombuffer(data, "<f4", t.length // 4, t.offset).reshape(t.shape).copy() for t in stored_tensors(path)
-    }
+    return {t.name: np.frombuffer(data, "<f4", t.length // 4, t.offset).reshape(t.shape).copy() for t in stored_tensors(path)}
 
 
 def fold_affine(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -164,7 +163,7 @@ def fold_affine(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _add_padded(a: Tensor, b: Tensor) -> Tensor:
-    """dlib's add_prev: zero-pad both to the larger size in channels, rows and columns, then add."""
+    """Dlib's add_prev: zero-pad both to the larger size in channels, rows and columns, then add."""
     if a.shape[1:] == b.shape[1:]:
         return a + b
     size = [max(x, y) for x, y in zip(a.shape[1:], b.shape[1:], strict=True)]
@@ -185,6 +184,7 @@ def embed(weights: Mapping[str, Tensor], image: Tensor) -> Tensor:
 
     Returns:
         [N,128] raw descriptors (dlib calls two faces the same person below a Euclidean distance of 0.6).
+
     """
     if tuple(image.shape[1:]) != (3, INPUT_SIZE, INPUT_SIZE):
         raise ValueError(f"dlib's network takes [N,3,150,150] RGB in [0,1], got {tuple(image.shape)}")
@@ -229,5 +229,6 @@ def load_dlib_resnet(path: Path | str, raw: bool = False) -> DlibResNet:
 
     Returns:
         A module in eval mode, weights frozen: [N,3,150,150] RGB in [0,1] -> [N,128].
+
     """
     return DlibResNet({k: torch.from_numpy(v) for k, v in read_weights(path).items()}, raw).eval()

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from faceprotect_engines.digest import sha256_file
-from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
-from faceprotect_engines.spec import TensorSpec
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
 from faceprotect_export.onnx_writer import ExternalTensor, write
 from faceprotect_export.parity import ParityReport, median_report, report, run_onnx
@@ -87,13 +87,12 @@ def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
 
     Raises:
         ParityError: ONNX Runtime and torch autograd differ by more than ``recipe.tolerance``.
+
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     first = {k: v.detach() for k, v in recipe.samples[0].items()}
-    graph = trace(
-        recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale
-    )
+    graph = trace(recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale)
     external = dict(recipe.package.tensors) if recipe.package else {}
     fold: Literal["export", "load"] = "load" if external else recipe.fold
     write(graph, folder / GRAPH, weights=recipe.weights, arithmetic=recipe.arithmetic, fold=fold, external=external)
@@ -195,8 +194,7 @@ def _golden(recipe: EngineRecipe, folder: Path, inputs: Sequence[TensorSpec]) ->
         return {"mean": float(values.mean()), "norm": float(np.linalg.norm(values)), "first": first}
 
     kinds = {
-        s.name: {"identity": True} if s.layout == "matrix" else {"formula": _FORMULA, "range": list(s.range or (-1.0, 1.0))}
-        for s in inputs
+        s.name: {"identity": True} if s.layout == "matrix" else {"formula": _FORMULA, "range": list(s.range or (-1.0, 1.0))} for s in inputs
     }
     return {"inputs": kinds, "outputs": {k: figures(v) for k, v in outputs.items()}}
 

@@ -6,7 +6,6 @@ pad is written as a constant. Only operators that are left after decomposition a
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -58,7 +57,8 @@ def ints(emitter: Emitter, numbers: Sequence[int]) -> str:
     return emitter.constant(np.array([int(n) for n in numbers], np.int64))
 
 
-def _argument(node: Node, index: int, default: Any = None) -> Any:
+def argument_of(node: Node, index: int, default: Any = None) -> Any:
+    """Positional argument ``index`` of a node, or the default where it was left out."""
     return node.args[index] if len(node.args) > index else default
 
 
@@ -171,7 +171,7 @@ def _where(e: Emitter, n: Node) -> Any:
 
 @lowers(aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default, aten.hardtanh.default)
 def _clamp(e: Emitter, n: Node) -> Any:
-    low, high = _argument(n, 1), _argument(n, 2)
+    low, high = argument_of(n, 1), argument_of(n, 2)
     if n.target is aten.clamp_max.default:
         low, high = None, n.args[1]
     dtype = tensor_of(n).dtype
@@ -181,7 +181,7 @@ def _clamp(e: Emitter, n: Node) -> Any:
 
 @lowers(aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor)
 def _clamp_tensor(e: Emitter, n: Node) -> Any:
-    low, high = _argument(n, 1), _argument(n, 2)
+    low, high = argument_of(n, 1), argument_of(n, 2)
     if n.target is aten.clamp_max.Tensor:
         low, high = None, n.args[1]
     result = e.value(n.args[0])
@@ -200,8 +200,8 @@ def _prelu(e: Emitter, n: Node) -> Any:
 
 def _reduction(name: str) -> Lowering:
     def lower(e: Emitter, n: Node) -> Any:
-        axes = _axes(n, _argument(n, 1))
-        keep = bool(_argument(n, 2, False))
+        axes = _axes(n, argument_of(n, 1))
+        keep = bool(argument_of(n, 2, False))
         x = e.value(n.args[0], tensor_of(n).dtype)
         if not axes:
             return x
@@ -274,11 +274,9 @@ def _repeat(e: Emitter, n: Node) -> Any:
 
 @lowers(aten.slice.Tensor)
 def _slice(e: Emitter, n: Node) -> Any:
-    axis, start, end, step = (_argument(n, i, d) for i, d in ((1, 0), (2, 0), (3, None), (4, 1)))
+    axis, start, end, step = (argument_of(n, i, d) for i, d in ((1, 0), (2, 0), (3, None), (4, 1)))
     limit = np.iinfo(np.int64).max if end is None else int(end)
-    return e.emit(
-        "Slice", [e.value(n.args[0]), ints(e, [start or 0]), ints(e, [limit]), ints(e, [axis]), ints(e, [step])]
-    )
+    return e.emit("Slice", [e.value(n.args[0]), ints(e, [start or 0]), ints(e, [limit]), ints(e, [axis]), ints(e, [step])])
 
 
 @lowers(aten.select.int)
@@ -301,13 +299,13 @@ def _cat(e: Emitter, n: Node) -> Any:
     parts: Any = n.args[0]
     dtype, rank = tensor_of(n).dtype, tensor_of(n).dim()
     parts = [p for p in parts if tensor_of(p).numel()]
-    return e.emit("Concat", [e.value(p, dtype) for p in parts], axis=int(_argument(n, 1, 0)) % rank)
+    return e.emit("Concat", [e.value(p, dtype) for p in parts], axis=int(argument_of(n, 1, 0)) % rank)
 
 
 @lowers(aten.split_with_sizes.default, aten.split.Tensor, aten.unbind.int)
 def _split(e: Emitter, n: Node) -> Any:
     parts = n.meta["val"]
-    axis = int(_argument(n, 2 if n.target is not aten.unbind.int else 1, 0)) % tensor_of(n.args[0]).dim()
+    axis = int(argument_of(n, 2 if n.target is not aten.unbind.int else 1, 0)) % tensor_of(n.args[0]).dim()
     sizes = [1] * len(parts) if n.target is aten.unbind.int else [p.shape[axis] for p in parts]
     names = e.emit("Split", [e.value(n.args[0]), ints(e, sizes)], outputs=len(parts), axis=axis)
     names = names if isinstance(names, list) else [names]
@@ -319,104 +317,6 @@ def _split(e: Emitter, n: Node) -> Any:
 @lowers(operator.getitem)
 def _getitem(e: Emitter, n: Node) -> Any:
     raise AssertionError("getitem is resolved by the writer")
-
-
-@lowers(aten.constant_pad_nd.default)
-def _pad(e: Emitter, n: Node) -> Any:
-    pads: Any = n.args[1]
-    x = tensor_of(n.args[0])
-    pairs = [(0, 0)] * (x.dim() - len(pads) // 2) + list(zip(pads[::2], pads[1::2], strict=True))[::-1]
-    order = [a for a, _ in pairs] + [b for _, b in pairs]
-    value = e.value(_argument(n, 2, 0.0), x.dtype)
-    return e.emit("Pad", [e.value(n.args[0]), ints(e, order), value], mode="constant")
-
-
-def _zero_padding(node: Any) -> list[int] | None:
-    """[top, left, bottom, right] if ``node`` is zero padding in space, non-negative; else None."""
-    if not isinstance(node, Node) or node.target is not aten.constant_pad_nd.default or _argument(node, 2, 0) != 0:
-        return None
-    pads: Any = node.args[1]
-    if len(pads) != 4 or min(pads) < 0:
-        return None
-    left, right, top, bottom = pads
-    return [top, left, bottom, right]
-
-
-@lowers(aten.convolution.default)
-def _convolution(e: Emitter, n: Node) -> Any:
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = n.args[:9]
-    inputs = [e.value(weight), *([e.value(bias)] if bias is not None else [])]
-    stride, padding, dilation = list(stride), list(padding), list(dilation)  # type: ignore[arg-type]
-    kernel = list(tensor_of(weight).shape[2:])
-    options = {"strides": stride, "dilations": dilation, "group": groups, "kernel_shape": kernel}
-    if transposed:
-        pads, extra = padding * 2, list(output_padding)  # type: ignore[arg-type]
-        return e.emit("ConvTranspose", [e.value(x), *inputs], pads=pads, output_padding=extra, **options)
-    pads, source = padding * 2, x
-    explicit = _zero_padding(x) if len(kernel) == 2 else None
-    if explicit is not None:  # a convolution pads for free, a Pad node copies
-        pads, source = [a + b for a, b in zip(explicit, pads, strict=True)], x.args[0]  # type: ignore[union-attr]
-    return e.emit("Conv", [e.value(source), *inputs], pads=pads, **options)
-
-
-@lowers(aten.avg_pool2d.default)
-def _avg_pool(e: Emitter, n: Node) -> Any:
-    kernel: Any = n.args[1]
-    stride: Any = _argument(n, 2) or kernel
-    padding: Any = _argument(n, 3) or [0, 0]
-    divisor = _argument(n, 6)
-    y = e.emit(
-        "AveragePool",
-        [e.value(n.args[0])],
-        kernel_shape=list(kernel),
-        strides=list(stride),
-        pads=list(padding) * 2,
-        ceil_mode=int(bool(_argument(n, 4, False))),
-        count_include_pad=int(bool(_argument(n, 5, True))) if divisor is None else 1,
-    )
-    return y if divisor is None else e.emit("Mul", [y, e.value(math.prod(kernel) / divisor, tensor_of(n).dtype)])
-
-
-@lowers(aten.max_pool2d_with_indices.default)
-def _max_pool(e: Emitter, n: Node) -> Any:
-    kernel: Any = n.args[1]
-    stride: Any = _argument(n, 2) or kernel
-    padding: Any = _argument(n, 3) or [0, 0]
-    dilation: Any = _argument(n, 4) or [1, 1]
-    y = e.emit(
-        "MaxPool",
-        [e.value(n.args[0])],
-        kernel_shape=list(kernel),
-        strides=list(stride),
-        pads=list(padding) * 2,
-        dilations=list(dilation),
-        ceil_mode=int(bool(_argument(n, 5, False))),
-    )
-    return [y, ""]  # the indices are never used: the backward recomputes where the maximum was
-
-
-@lowers(aten.pixel_shuffle.default)
-def _pixel_shuffle(e: Emitter, n: Node) -> Any:
-    return e.emit("DepthToSpace", [e.value(n.args[0])], blocksize=int(n.args[1]), mode="CRD")  # type: ignore[call-overload]
-
-
-@lowers(aten.pixel_unshuffle.default)
-def _pixel_unshuffle(e: Emitter, n: Node) -> Any:
-    batch, c, h, w = tensor_of(n.args[0]).shape
-    s: Any = n.args[1]
-    x = e.emit("Reshape", [e.value(n.args[0]), ints(e, [batch, c, h // s, s, w // s, s])])
-    x = e.emit("Transpose", [x], perm=[0, 1, 3, 5, 2, 4])
-    return e.emit("Reshape", [x, ints(e, tensor_of(n).shape)])
-
-
-@lowers(aten.upsample_nearest2d.default)
-def _upsample(e: Emitter, n: Node) -> Any:
-    scales = [a / b for a, b in zip(tensor_of(n).shape, tensor_of(n.args[0]).shape, strict=True)]
-    x, factors = e.value(n.args[0]), e.constant(np.array(scales, np.float32))
-    # "floor" and "asymmetric" together repeat each pixel, in every engine.
-    return e.emit(
-        "Resize", [x, "", factors], mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric"
-    )
 
 
 @lowers(aten.index_select.default, aten.embedding.default)

@@ -204,6 +204,7 @@ def load_onnx(path: Path | str, output: str | None = None) -> OnnxModule:
 
     Raises:
         OnnxReadError: an operator is unknown, the graph has several inputs, or the file is no ONNX.
+
     """
     path = Path(path)
     try:

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from faceprotect_export import onnx_lowering_spatial  # noqa: F401 - registers its lowerings
 from faceprotect_export.half import half_arithmetic
 from faceprotect_export.onnx_lowering import LOWERINGS, tensor_of
 from faceprotect_export.simplify import fold_constants
@@ -138,12 +139,17 @@ def _lower(builder: _Builder, graph_module: GraphModule, weights: str, external:
             builder.names[node] = builder.stored(getattr(graph_module, str(node.target)), node.name, weights)
         elif node.op == "call_function" and node.target is operator.getitem:
             builder.names[node] = builder.names[node.args[0]][node.args[1]]
+        elif node.op == "call_function" and not node.all_input_nodes and node.target not in LOWERINGS:
+            builder.names[node] = builder.constant(_evaluated(node))  # a range, say: depends on nothing
         elif node.op == "call_function":
             if node.target not in LOWERINGS:
-                raise WriteError(
-                    f"no ONNX form of {node.target} (node {node.name}): add it to decompositions.py or onnx_lowering.py"
-                )
+                raise WriteError(f"no ONNX form of {node.target} (node {node.name}): add it to decompositions.py or onnx_lowering.py")
             builder.names[node] = LOWERINGS[node.target](builder, node)
+
+
+def _evaluated(node: Node) -> NDArray[Any]:
+    kwargs = {k: v for k, v in node.kwargs.items() if k != "pin_memory"}
+    return node.target(*node.args, **kwargs).cpu().numpy()  # type: ignore[operator,no-any-return]
 
 
 def external_initializer(name: str, shape: Sequence[int], where: ExternalTensor) -> TensorProto:
@@ -256,6 +262,7 @@ def write(
 
     Raises:
         WriteError: names differ from the graph's, or an operator has no ONNX form.
+
     """
     external = dict(external or {})
     names = [n for n in input_names(graph_module) if n not in external]

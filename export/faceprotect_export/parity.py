@@ -81,13 +81,12 @@ def run_onnx(path: Path | str, feeds: Mapping[str, Array], threads: int = 0) -> 
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def report(
-    reference: Mapping[str, Tensor | Array], measured: Mapping[str, Array], name: str = "torch autograd"
-) -> ParityReport:
+def report(reference: Mapping[str, Tensor | Array], measured: Mapping[str, Array], name: str = "torch autograd") -> ParityReport:
     """Compare every output of ``measured`` with the reference of the same name.
 
     Raises:
         KeyError: the reference lacks an output.
+
     """
     arrays = {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for k, v in reference.items()}
     return ParityReport(name, {k: compare(arrays[k], v) for k, v in measured.items()})

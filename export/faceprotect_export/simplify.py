@@ -110,10 +110,10 @@ def _drop_batch_expansion(node: Node) -> None:
         if argument.target is not aten.expand.default:
             continue
         source = argument.args[0]
-        if len(_shape(source)) >= 2 and all(n == 1 for n in _shape(source)[:-2]) and _shape(source)[-2:] == _shape(argument)[-2:]:
-            if len(_shape(source)) <= 3:
-                node.update_arg(index, source)
-                node.target = aten.matmul.default
+        batch, matrix = _shape(source)[:-2], _shape(source)[-2:]
+        if len(matrix) == 2 and len(batch) <= 1 and set(batch) <= {1} and matrix == _shape(argument)[-2:]:
+            node.update_arg(index, source)
+            node.target = aten.matmul.default
 
 
 def _key(value: Any) -> Any:

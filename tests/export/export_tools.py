@@ -8,10 +8,11 @@ from typing import Any
 
 import onnx
 import torch
+from torch import Tensor
+
 from faceprotect_export.onnx_writer import write
 from faceprotect_export.parity import ParityReport, report, run_onnx
 from faceprotect_export.vjp import gradient_function, trace
-from torch import Tensor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from export_tools import operators, parity_of, weighted
+from torch import Tensor, nn
+
 from faceprotect_export.decompositions import OURS, table
 from faceprotect_export.vjp import trace
-from torch import Tensor, nn
 
 torch.manual_seed(0)
 
@@ -97,6 +98,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "powers": (lambda x: x.square() + (x * x + 1) ** 1.5 + (x.abs() + 1).rsqrt(), IMAGE),
     "normalise": (lambda x: F.normalize(x, dim=1), IMAGE),
     "variance": (lambda x: x.var((2, 3)) + x.std(1).mean(), IMAGE),
+    "variance and mean": (lambda x: torch.stack(torch.var_mean(x, 1)), IMAGE),
     "linear": (nn.Linear(11, 5).requires_grad_(False), IMAGE),
     "matrix products on both sides": (lambda x: torch.ones(3, 9) @ x @ torch.ones(11, 2), IMAGE),
     "pixel shuffle": (lambda x: F.pixel_shuffle(x, 2), IMAGE),

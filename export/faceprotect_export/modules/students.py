@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from faceprotect_sdk.align import ARCFACE_112, Window
 from torch import Tensor, nn
+
+from faceprotect_sdk.align import ARCFACE_112, Window
 
 ARCFACE_WINDOW = Window.from_points(ARCFACE_112.tolist(), 112)
 

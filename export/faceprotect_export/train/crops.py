@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
 from faceprotect_engines.store import Store
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import detect
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SMALLEST_FACE = 0.04  # of the picture's area: dataset photos hold one large face; smaller ones are bystanders

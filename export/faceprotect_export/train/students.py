@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from faceprotect_sdk.align import Window
 from torch import Tensor, nn
 
 from faceprotect_export.modules.autoencoder import Autoencoder
@@ -23,6 +22,7 @@ from faceprotect_export.modules.students import Student, build_student
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
+from faceprotect_sdk.align import Window
 
 SIZE = 160  # canonical crops are kept at this size while training; windows scale with it
 REPLAYS = 4

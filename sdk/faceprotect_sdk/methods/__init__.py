@@ -10,13 +10,18 @@ from faceprotect_sdk.methods.base import STRENGTHS, Method, SearchRequest, Searc
 from faceprotect_sdk.methods.latent import Latent
 from faceprotect_sdk.room import EngineRoom
 
-METHODS: dict[str, Callable[[EngineRoom, Sequence[Path]], Method]] = {"latent": Latent}
+METHODS: dict[str, Callable[[EngineRoom, Sequence[Path], Sequence[str]], Method]] = {"latent": Latent}
 
 __all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "make_method"]
 
 
-def make_method(name: str, room: EngineRoom, surrogates: Sequence[Path] = ()) -> Method:
-    """The method called ``name``, with the surrogates in further folders; raises UsageError for an unknown name."""
+def make_method(
+    name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()
+) -> Method:
+    """The method called ``name``, with the surrogates in further folders and without the named shipped ones.
+
+    Raises UsageError for an unknown name.
+    """
     if name not in METHODS:
         raise UsageError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}")
-    return METHODS[name](room, surrogates)
+    return METHODS[name](room, surrogates, without)

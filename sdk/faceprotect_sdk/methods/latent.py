@@ -30,12 +30,16 @@ from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, ru
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import CROP
-from faceprotect_sdk.errors import RecogniserError
+from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
 RECIPE = "recipes/latent.json"
+#: A cosine below this says no more than "a stranger"; asking for less only costs quality.
+_LOWEST_LIMIT = -0.3
+#: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
+_NOT_IN_USE = 2.0
 
 
 class Latent:
@@ -43,9 +47,13 @@ class Latent:
 
     name = "latent"
 
-    def __init__(self, room: EngineRoom, surrogates: Sequence[Path] = ()) -> None:
-        """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them)."""
+    def __init__(self, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> None:
+        """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
+
+        ``without``: shipped ones to leave out of the search, so that they can judge it.
+        """
         self._room = room
+        self._without = frozenset(without)
         self._folders = tuple(surrogates)
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
@@ -63,18 +71,27 @@ class Latent:
         """Name of the gradient engine that the recipe descends on."""
         return next(str(stage["engine"]) for stage in self.recipe["stages"] if stage["kind"] == "descend")
 
+    def _names(self) -> list[str]:
+        """Surrogates inside the step engine, in its order."""
+        return [str(name) for name in self._room.manifest(self.step).metadata.get("surrogates", ())]
+
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
-        """Shipped surrogates in the step engine's order, then those of further folders."""
+        """Shipped surrogates in use, in the step engine's order, then those of further folders."""
         if self._own is None:
-            names = self._room.manifest(self.step).metadata.get("surrogates", ())
-            self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in names)
+            names = self._names()
+            used = [name for name in names if name not in self._without]
+            if unknown := self._without - set(names):
+                raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join(names)}")
+            if not used and not self._folders:
+                raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
+            self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
             self._extra = tuple(self._joining(folder) for folder in self._folders)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
     def identities(self) -> tuple[frozenset[str], ...]:
         """Names and weight digests of every surrogate, from the manifests."""
-        names = self._room.manifest(self.step).metadata.get("surrogates", ())
+        names = [name for name in self._names() if name not in self._without]
         return tuple(identity_of(self._room.manifest(engine)) for engine in (*names, *self._folders))
 
     def search(self, request: SearchRequest) -> SearchResult:
@@ -98,20 +115,21 @@ class Latent:
         return SearchResult(difference, result.passed, tuple(result.trace), dict(result.timings), result.stop)
 
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
-        own = self._own or ()
-        latent = [1 if size is None else size for size in self._room(self.step).spec.input("latent").shape]
+        spec = self._room(self.step).spec
+        own = {surrogate.name: surrogate for surrogate in self._own or ()}
+        limits = [_limit(own[name], request) if name in own else _NOT_IN_USE for name in self._names()]
         arrays: dict[str, NDArray[Any]] = {
             "original": request.crop,
             "mask": request.mask,
-            "limit": np.array([_limit(surrogate, request) for surrogate in own], np.float32),
+            "limit": np.array(limits, np.float32),
             "image_cotangent": np.zeros_like(request.crop),
             "zero_image": np.zeros_like(request.crop),
             "full_mask": np.ones_like(request.mask),
-            "zero_offset": np.zeros(latent, np.float32),
+            "zero_offset": spec.input("latent").zeros(),
         }
-        arrays |= {
-            f"reference_{surrogate.name.replace('-', '_')}": request.references[surrogate.name] for surrogate in own
-        }
+        for name in self._names():
+            reference = _reference_input(name)
+            arrays[reference] = request.references[name] if name in own else spec.input(reference).zeros()
         return arrays
 
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
@@ -127,8 +145,12 @@ class Latent:
         return EngineRecogniser(engine, self._room.manifest(folder))
 
 
+def _reference_input(name: str) -> str:
+    return f"reference_{name.replace('-', '_')}"
+
+
 def _limit(surrogate: EngineRecogniser, request: SearchRequest) -> float:
-    return surrogate.threshold - request.margin * surrogate.spread
+    return max(surrogate.threshold - request.margin * surrogate.spread, _LOWEST_LIMIT)
 
 
 def _check_names(names: Sequence[str]) -> None:
