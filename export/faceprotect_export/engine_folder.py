@@ -1,8 +1,7 @@
 """Make an engine: trace, write, measure against autograd, describe. One call for every engine of the zoo.
 
-The parity figure is the median over the samples given: in a network of rectifiers a value within rounding of zero can fall on
-either side of the kink, and then one sample's gradient differs by a few thousandths in any two correct implementations. The worst
-sample is in the manifest too.
+Parity is measured at samples moved off the kinks of rectifiers (kinks.py), and is the median over them; the worst sample is in the
+manifest too.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
+from faceprotect_export.kinks import away_from_kinks
 from faceprotect_export.onnx_writer import ExternalTensor, write
 from faceprotect_export.parity import ParityReport, median_report, report, run_onnx
 from faceprotect_export.vjp import NamedFunction, gradient_function, trace
@@ -153,11 +153,15 @@ def _run(recipe: EngineRecipe, folder: Path, feeds: Mapping[str, NDArray[Any]]) 
 
 def _measure(recipe: EngineRecipe, folder: Path) -> tuple[ParityReport, float]:
     reference = gradient_function(recipe.function, recipe.variables, recipe.loss)
+
+    def run(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        return reference({**sample, **recipe.weights_inputs})
+
     reports = []
-    for sample in recipe.samples:
-        expected = reference({**{k: v.detach() for k, v in sample.items()}, **recipe.weights_inputs})
-        feeds = {k: v.detach().numpy() for k, v in sample.items()}
-        reports.append(report(expected, _run(recipe, folder, feeds)))
+    for given in recipe.samples:
+        sample = away_from_kinks(run, {k: v.detach() for k, v in given.items()}, recipe.variables)
+        feeds = {k: v.numpy() for k, v in sample.items()}
+        reports.append(report(run(sample), _run(recipe, folder, feeds)))
     return median_report(reports), max(r.relative_error for r in reports)
 
 

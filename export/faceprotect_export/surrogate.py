@@ -94,7 +94,8 @@ def parse_specification(spec: Mapping[str, Any], templates: Mapping[str, Any] | 
     """Read a JSON object like an entry of fr.json.
 
     Needs ``input.shape`` and ``thresholds``; may have ``input.template`` or ``input.points``, ``input.color``, ``input.range``,
-    ``input.mean``, ``input.std`` (in the range's units), ``output.name``, ``impostor_mean`` (mean cosine of strangers), ``source``, ``licence``, ``architecture``.
+    ``input.mean``, ``input.std`` (in the range's units), ``output.name``, ``impostor_mean`` (mean cosine of strangers), ``source``,
+    ``licence``, ``architecture``.
 
     Raises:
         SpecificationError: naming the field.

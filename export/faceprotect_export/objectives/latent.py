@@ -3,8 +3,8 @@
 loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty + <image, image_cotangent>
 
 with ``image = original + mask * (decode(latent + offset) - decode(latent))``, what the recognisers see
-``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + SSIM_SHARE * (1 - SSIM)`` between image
-and original. The last term lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
+``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + CHROMA_SHARE * MSE of chroma +
+SSIM_SHARE * (1 - SSIM)`` between image and original. The last term lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SSIM_SHARE = 0.01  # 1 - SSIM = 0.025 then weighs about as much as the squared error at 36 dB
+CHROMA_SHARE = 4.0  # tinted blotches on skin are what the eye finds first, and recognisers hardly need them
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -22,15 +23,17 @@ def reference_input(surrogate: str) -> str:
     return f"reference_{surrogate.replace('-', '_')}"
 
 
+def luma(x: Tensor) -> Tensor:
+    """Luma [N, 1, H, W] of RGB [N, 3, H, W]."""
+    return (x * x.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
 def ssim(image: Tensor, other: Tensor, window: int = 7) -> Tensor:
     """Mean structural similarity of two [1, 3, S, S] images in 0..1, on luma, uniform windows.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", TIP 2004, eq. 13, with uniform
     windows instead of Gaussian ones (an average pool is what every engine runs fast).
     """
-
-    def luma(x: Tensor) -> Tensor:
-        return (x * x.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
 
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, window, stride=1)
@@ -86,7 +89,8 @@ class LatentStep(nn.Module):
         similarity = torch.cat(similarities)
         difference = image - original
         mse = difference.square().mean().reshape(1)
-        penalty = mse + SSIM_SHARE * (1 - ssim(image, original)).reshape(1)
+        chroma = (difference - luma(difference)).square().mean().reshape(1)
+        penalty = mse + CHROMA_SHARE * chroma + SSIM_SHARE * (1 - ssim(image, original)).reshape(1)
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
         return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, "difference": difference}
 

@@ -1,0 +1,102 @@
+"""The engines that ship: whole, small, described, and able to protect a photo end to end on this machine, without a network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faceprotect_engines.golden import check_golden
+from faceprotect_engines.manifest import read_manifest
+from faceprotect_engines.store import ZOO, Store
+from faceprotect_sdk import Protector
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.paste import support
+from faceprotect_sdk.photo import load
+from PIL import Image
+
+NAMES = Store([ZOO]).names()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store([ZOO], tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> bytes:
+    data = pytest.importorskip("skimage.data", reason="the photograph comes with scikit-image")
+    buffer = BytesIO()
+    Image.fromarray(data.astronaut()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_zoo_has_what_the_recipe_names() -> None:
+    recipe = json.loads((ZOO / "recipes" / "latent.json").read_text())
+    needed = {stage["engine"] for stage in recipe["stages"]} | {"face-detector"}
+    needed |= set(read_manifest(ZOO / "latent-step").metadata["surrogates"])
+    assert needed <= set(NAMES)
+
+
+def test_the_zoo_is_under_40_megabytes() -> None:
+    assert sum(p.stat().st_size for p in ZOO.rglob("*") if p.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engine_is_whole_and_says_where_it_comes_from(store: Store, name: str) -> None:
+    store.verify(name)
+    manifest = store.manifest(name)
+    assert manifest.opset == 18
+    assert manifest.ir == 10
+    assert manifest.source
+    assert manifest.parity["relative_error"] <= 1e-4
+    assert manifest.parity["cosine"] >= 0.9999
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engine_gives_its_golden_outputs(store: Store, name: str) -> None:
+    manifest = store.manifest(name)
+    if not manifest.golden:
+        pytest.skip(f"{name} has no golden section")
+    with store.open(name, "cpu") as engine:
+        errors = check_golden(engine, manifest, store.folder(name))
+    assert max(errors.values()) < 1e-3, errors
+
+
+def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store, astronaut: bytes) -> None:
+    with Protector(device="cpu", store=store, installed_judges=False) as protector:
+        result = protector.protect(astronaut)
+        again = protector.protect(astronaut)
+    assert result.status == "protected"
+    assert result.image == again.image, "same seed, other bytes"
+    before, after = load(astronaut).pixels, load(result.image or b"").pixels
+    outside = ~support(face_mask(), np.array(result.faces[0].points), *before.shape[:2])
+    assert np.array_equal(before[outside], after[outside])
+    assert result.faces[0].quality.psnr > 30
+
+
+def test_dlib_itself_no_longer_matches(store: Store, astronaut: bytes) -> None:
+    pytest.importorskip("dlib", reason="needs the extra [judge]")
+    with Protector(device="cpu", store=store) as protector:
+        result = protector.protect(astronaut)
+        checked = protector.check(astronaut, result.image or b"")
+    dlib = {v.recogniser: v for v in checked.faces[0].verdicts}["dlib"]
+    assert dlib.distance is not None
+    assert dlib.distance > 0.6
+    assert dlib.took_part, "dlib's weights are those of a surrogate: its verdict is no independent one"
+
+
+def test_readme_and_ci_run_the_same_command() -> None:
+    root = Path(__file__).parents[1]
+    command = next(line for line in (root / ".ci" / "run").read_text().splitlines() if "pytest" in line)
+    assert command in (root / "README.md").read_text()
+
+
+def test_import_is_light() -> None:
+    code = "import faceprotect_sdk, sys; print([m for m in ('torch', 'onnxruntime', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
