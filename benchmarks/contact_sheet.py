@@ -12,11 +12,12 @@ from pathlib import Path
 
 import click
 import numpy as np
+from PIL import Image
+
 from faceprotect_engines.store import Store
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.photo import load
-from PIL import Image
 
 
 @click.command()

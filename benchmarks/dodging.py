@@ -22,6 +22,9 @@ from typing import Any
 
 import click
 import numpy as np
+from mi_fgsm import mi_fgsm
+from tqdm import tqdm
+
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, __version__
 from faceprotect_sdk.align import aligned_crop
@@ -36,8 +39,6 @@ from faceprotect_sdk.quality import psnr, ssim
 from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.session import shift
-from mi_fgsm import mi_fgsm
-from tqdm import tqdm
 
 BOOTSTRAP = 2000
 

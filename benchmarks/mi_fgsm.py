@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from faceprotect_engines.optimise import SignMomentum
 from faceprotect_sdk.recognisers import EngineRecogniser
-from numpy.typing import NDArray
 
 ITERATIONS = 16
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.store import Store
 from faceprotect_export.surrogate import smooth_samples

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+
 from faceprotect_sdk import Protector
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store
@@ -17,7 +19,6 @@ from faceprotect_sdk import Protector
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
-from PIL import Image
 
 NAMES = Store([ZOO]).names()
 

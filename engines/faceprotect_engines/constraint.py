@@ -28,7 +28,7 @@ class ConstraintSettings:
     start, grow, shrink: the penalty weight's first value and its factors after a clean step that passes or fails by
     `ramp` or more, kept within [lowest, highest].  patience: clean steps without an improvement of the best by more than `improvement`
     before stopping, counted from the first pass (0: never).  ramp, floor: a surrogate's weight is
-    clip(excess / ramp + 0.5, floor, 1).  bisect: runs at the end that scale the best variable down towards its start
+    clip(excess / ramp + 0.5, floor, 1) / way, with excess in units of its `way`.  bisect: runs at the end that scale the best variable down towards its start
     as far as it still passes.
     """
 
@@ -80,8 +80,8 @@ class Verdict:
 
 
 def start_constraint(settings: ConstraintSettings, limit: Vector) -> ConstraintState:
-    """State before the first step: weight 1 for every surrogate in use (`limit` [K] below 1), 0 for the others."""
-    return ConstraintState(settings.start, (limit < UNUSED).astype(np.float32))
+    """State before the first step: full weight for every surrogate in use (`limit` [K] below 1), 0 for the others."""
+    return ConstraintState(settings.start, surrogate_weights(settings, np.ones_like(limit), limit))
 
 
 def observe(
@@ -92,7 +92,7 @@ def observe(
     A step passes when similarity_k <= limit_k for all k. Until one passes, the smallest worst excess is the best.
     """
     excess = np.asarray(similarity - limit, np.float32)
-    worst = float(excess[limit < UNUSED].max(initial=-1.0))
+    worst = float((excess / way(limit))[limit < UNUSED].max(initial=-1.0))
     passes = worst <= 0
     keep = penalty < state.best_penalty if passes else (not state.passed and worst < state.best_excess)
     better = passes and penalty < state.anchor * (1 - settings.improvement)
@@ -103,7 +103,7 @@ def observe(
     following = replace(
         state,
         penalty_weight=float(np.clip(state.penalty_weight * factor, settings.lowest, settings.highest)),
-        weights=surrogate_weights(settings, excess) * (limit < UNUSED),
+        weights=surrogate_weights(settings, excess, limit),
         passed=passed,
         best_penalty=penalty if passes and keep else state.best_penalty,
         best_excess=min(worst, state.best_excess),
@@ -113,6 +113,16 @@ def observe(
     return following, Verdict(keep, passes, bool(settings.patience) and waited >= settings.patience, excess)
 
 
-def surrogate_weights(settings: ConstraintSettings, excess: Vector) -> Vector:
-    """Weight [K] per surrogate: 1 while matching, falling to `floor` past the limit."""
-    return np.asarray(np.clip(excess / settings.ramp + 0.5, settings.floor, 1.0), np.float32)
+def way(limit: Vector) -> Vector:
+    """How far each similarity has to fall from 1, [K]: the unit in which surrogates of different scale are compared.
+
+    dlib calls strangers 0.85 alike, ArcFace-like recognisers 0: without a common unit the one with the wider scale gets
+    the whole gradient.
+    """
+    return np.maximum(1.0 - limit, 0.05).astype(np.float32)
+
+
+def surrogate_weights(settings: ConstraintSettings, excess: Vector, limit: Vector) -> Vector:
+    """Weight [K] per surrogate: 1 / way while matching, falling to `floor` of that past the limit, 0 if not in use."""
+    ramp = np.clip(excess / way(limit) / settings.ramp + 0.5, settings.floor, 1.0)
+    return np.asarray(ramp / way(limit) * (limit < UNUSED), np.float32)

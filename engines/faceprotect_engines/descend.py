@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.constraint import UNUSED, ConstraintState, observe, start_constraint
+from faceprotect_engines.constraint import UNUSED, ConstraintState, observe, start_constraint, way
 from faceprotect_engines.draws import Draw, draw, identity_draw
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
@@ -191,7 +191,7 @@ class _Run:
         outputs = self.engine.run(self._feeds(drawn, state, cotangent))
         similarity = np.concatenate([np.ravel(outputs[plan.similarity]), extra]).astype(np.float32)
         row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
-        row["worst_excess"] = float((similarity - limit)[limit < UNUSED].max(initial=-1.0))
+        row["worst_excess"] = float(((similarity - limit) / way(limit))[limit < UNUSED].max(initial=-1.0))
         row.update({f"similarity_{k}": float(value) for k, value in enumerate(similarity)})
         penalty = float(np.ravel(outputs[plan.penalty])[0])
         return _Look(outputs, similarity, penalty, drawn is None or drawn.clean, row)

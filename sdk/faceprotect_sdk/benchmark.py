@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faceprotect_engines.spec import TensorSpec
-from faceprotect_engines.store import Store
 from numpy.typing import NDArray
 
+from faceprotect_engines.spec import TensorSpec
+from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.errors import NotProtected
 

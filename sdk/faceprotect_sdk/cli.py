@@ -169,7 +169,6 @@ def _guarded(
 ) -> int:
     """Run the work of one input; a foreseen failure becomes its exit code, so that a batch can go on."""
     from faceprotect_engines.errors import EngineError
-
     from faceprotect_sdk.errors import FaceprotectError
 
     try:
@@ -188,7 +187,6 @@ def _guarded(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; what :data:`project.scripts` calls."""
     from faceprotect_engines.errors import EngineError
-
     from faceprotect_sdk.errors import FaceprotectError
 
     try:

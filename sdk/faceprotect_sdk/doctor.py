@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from faceprotect_engines.errors import EngineError
 from faceprotect_engines.store import Store
-
 from faceprotect_sdk._version import __version__
 
 Level = Literal["ok", "info", "warning", "error"]

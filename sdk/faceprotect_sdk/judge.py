@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faceprotect_engines.errors import WeightsMissing
-from faceprotect_engines.manifest import MANIFEST_NAME
 from numpy.typing import NDArray
 
+from faceprotect_engines.errors import WeightsMissing
+from faceprotect_engines.manifest import MANIFEST_NAME
 from faceprotect_sdk import dlib_judge
 from faceprotect_sdk.errors import RecogniserError
 from faceprotect_sdk.faces import Face

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from faceprotect_engines.store import Store
 from numpy.typing import NDArray
 
+from faceprotect_engines.store import Store
 from faceprotect_sdk import judge
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.check import check_photos

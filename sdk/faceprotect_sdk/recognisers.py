@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.spec import TensorSpec
-from numpy.typing import NDArray
-
 from faceprotect_sdk.align import ARCFACE_112, Window, aligned_crop
 from faceprotect_sdk.errors import RecogniserError
 from faceprotect_sdk.faces import Face

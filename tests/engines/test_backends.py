@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_models
+
 from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound, Store, read_manifest, write_manifest
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.manifest import FileEntry

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_models
+
 from faceprotect_engines import EngineCorrupt, Store, TensorSpec, read_manifest, write_manifest
 from faceprotect_engines.golden import check_golden, golden_input, make_golden
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import toy_models
+
 from faceprotect_engines import EngineCorrupt, EngineNotFound, Manifest, TensorSpec, read_manifest, write_manifest
 from faceprotect_engines.manifest import FileEntry, PackageWeights, resolve_inside
 

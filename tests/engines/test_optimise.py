@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from faceprotect_engines import RecipeError
 from faceprotect_engines.optimise import OPTIMISERS, AdamW, SignMomentum, make_optimiser
 

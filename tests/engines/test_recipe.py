@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_models
+from toy_models import IMAGE
+
 from faceprotect_engines import (
     Engine,
     EngineInputError,
@@ -22,7 +24,6 @@ from faceprotect_engines import (
     load_recipe,
     run_recipe,
 )
-from toy_models import IMAGE
 
 DRAWS = {"probability": 0.5, "resize": [0.5, 1.0], "shift": 1, "blur": [0, 1], "noise_std": 0.02, "flip": 0.5}
 RECIPE: dict[str, Any] = {

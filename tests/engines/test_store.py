@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import toy_models
+
 from faceprotect_engines import (
     CacheUnwritable,
     DeviceUnavailable,

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from faceprotect_engines import Manifest, TensorSpec, write_manifest
 from faceprotect_engines.manifest import FileEntry, PackageWeights
-from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray[Any, Any]
 SIZE = 4

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_zoo
+from PIL import Image
+
 from faceprotect_engines.store import Store
 from faceprotect_sdk.protector import Protector
-from PIL import Image
 
 
 @pytest.fixture(autouse=True)

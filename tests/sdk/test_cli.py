@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_zoo
-from faceprotect_sdk.cli import main
 from PIL import Image
+
+from faceprotect_sdk.cli import main
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 QUIET = ["--device", "cpu", "--no-installed-judges"]

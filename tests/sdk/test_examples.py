@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import toy_zoo
+
 from faceprotect_sdk import Protector
 from faceprotect_sdk.photo import load
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import EngineNotFound, WeightsMissing
 from faceprotect_engines.store import Store

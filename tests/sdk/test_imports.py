@@ -30,7 +30,7 @@ def _probe(tmp_path: Path, names: str) -> tuple[float, list[str]]:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     code = PROBE.format(names=names)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     seconds, heavy = json.loads(done.stdout)
     return seconds, heavy
 

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import toy_zoo
+from onnx import TensorProto, helper, numpy_helper
+
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, RecogniserError, dlib_judge
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.judge import given_judges, verdict
 from faceprotect_sdk.recognisers import OnnxRecogniser
 from faceprotect_sdk.room import EngineRoom
-from onnx import TensorProto, helper, numpy_helper
 
 
 def _fr_model(path: Path, size: int = 112) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import toy_zoo
+
 from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
 from faceprotect_sdk.mask import Ellipse, face_mask
 from faceprotect_sdk.paste import paste, support

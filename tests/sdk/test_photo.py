@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
+
 from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UnreadableInput, UsageError
 from faceprotect_sdk.photo import load, turn, turn_back
-from PIL import Image, ImageCms
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

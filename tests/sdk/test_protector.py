@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_zoo
+from PIL import Image
+
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, Progress, Protector, UsageError
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
-from PIL import Image
 
 
 def test_a_face_is_protected_and_the_rest_of_the_photo_untouched(protector: Protector, pixels: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.quality import psnr, ssim
 

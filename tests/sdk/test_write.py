@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from faceprotect_sdk.errors import ExitCode, OutputError, WriteError, exit_code_of, worst
 from faceprotect_sdk.photo import Photo
 from faceprotect_sdk.write import check_output, output_path, write_atomic

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_sdk.align import CANONICAL_POINTS
-from onnx import TensorProto, helper, numpy_helper
 
 E = 16
 IMAGE = (1, 3, 256, 256)

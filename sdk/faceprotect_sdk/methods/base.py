@@ -14,7 +14,7 @@ from faceprotect_sdk.recognisers import EngineRecogniser
 #: How far below its threshold each surrogate's similarity has to fall, in units of the recogniser's ``spread`` (one
 #: means: as unlike as two strangers are). More survives recompression and other recognisers, at the price of a larger
 #: change.
-STRENGTHS: dict[str, float] = {"low": 3.0, "medium": 5.0, "high": 6.5}
+STRENGTHS: dict[str, float] = {"low": 2.0, "medium": 3.0, "high": 4.0}
 
 
 @dataclass(frozen=True)

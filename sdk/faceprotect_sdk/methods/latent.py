@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faceprotect_engines.errors import EngineNotFound
-from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
 from numpy.typing import NDArray
 
+from faceprotect_engines.errors import EngineNotFound
+from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
@@ -37,7 +37,7 @@ from faceprotect_sdk.room import EngineRoom
 
 RECIPE = "recipes/latent.json"
 #: A cosine below this says no more than "a stranger"; asking for less only costs quality.
-_LOWEST_LIMIT = -0.3
+_LOWEST_LIMIT = 0.0
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
