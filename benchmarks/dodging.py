@@ -62,8 +62,8 @@ class Bench:
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.room = EngineRoom(Store(), options["device"], options["threads"])
-        panel: list[Recogniser] = [*shipped_surrogates(self.room, []), *shipped_judges(self.room), *given_judges([options["fr"]], self.room)]
-        self.panel = unique([*panel, *given_judges(["dlib"], self.room)] if options["dlib"] else panel)
+        judges = given_judges([options["fr"], *(["dlib"] if options["dlib"] else [])], self.room)
+        self.panel: list[Recogniser] = unique([*shipped_surrogates(self.room, []), *shipped_judges(self.room), *judges])
         self.protector = Protector(
             options["method"] if options["method"] != "mi-fgsm" else "latent", options["device"], strength=options["strength"],
             surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=1, threads=options["threads"],
@@ -72,7 +72,7 @@ class Bench:
     def measure(self, number: str, path: Path, other_path: Path) -> dict[str, Any]:
         """Protect one photo and score it under every recogniser."""
         source = load(path)
-        original = replace(source, container="jpeg", lossless=False, path=None)
+        original = replace(source, container="JPEG", lossless=False, path=None)
         pixels, other = source.rgb8(), load(other_path).rgb8()
         faces, other_faces = find_faces(pixels, self.room("face-detector")), find_faces(other, self.room("face-detector"))
         if not faces or not other_faces:
@@ -94,7 +94,8 @@ class Bench:
         if self.options["keep"]:
             Path(self.options["keep"]).mkdir(parents=True, exist_ok=True)
             Path(self.options["keep"], f"{number}.jpg").write_bytes(files["q95"])
-        return {"number": number, "psnr": psnr(crop, final), "ssim": ssim(crop, final), "points_moved": moved, "seconds": seconds, "scores": scores}
+        quality = {"psnr": psnr(crop, final), "ssim": ssim(crop, final), "points_moved": moved}
+        return {"number": number, **quality, "seconds": seconds, "scores": scores}
 
     def _protect(self, original: Photo, pixels: np.ndarray, face: Any) -> tuple[dict[str, bytes], float]:
         """The written files by name, and the seconds of the search."""
@@ -176,7 +177,7 @@ def main(pairs: Path, out: Path, work: Path | None, limit: int | None, workers: 
             done[row["number"]] = row
             log.write(json.dumps(row) + "\n")
             log.flush()
-    bench = Bench({**options, "dlib": options["dlib"]})
+    bench = Bench(options)
     thresholds = {one.name: float(one.threshold) for one in bench.panel}
     searched = {s.name for s in shipped_surrogates(bench.room, [])} - set(options["without"])
     searched |= {"dlib"} if "dlib-resnet" in searched else set()
@@ -184,14 +185,16 @@ def main(pairs: Path, out: Path, work: Path | None, limit: int | None, workers: 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
     head = {
         "command": "python benchmarks/dodging.py", "options": {k: v for k, v in options.items() if k not in ("fr", "keep")},
-        "date": datetime.date.today().isoformat(), "commit": commit, "version": __version__, "machine": f"{platform.machine()}, {workers} workers",
+        "date": datetime.date.today().isoformat(), "commit": commit, "version": __version__,
+        "machine": f"{platform.machine()}, {workers} workers",
     }  # fmt: skip
     out.write_text(json.dumps({**head, **summary}, indent=1) + "\n")
     work.unlink()
     click.echo(json.dumps(summary["quality"]))
     for name, entry in summary["recognisers"].items():
         part = "in the search" if entry["took_part"] else "unseen"
-        click.echo(f"{name:24} {part:14} clean {entry['clean']:5.1f} %  q95 {entry['q95']:5.1f} % {entry['interval']}  q75 {entry['q75']:5.1f} %")
+        rates = f"clean {entry['clean']:5.1f} %  q95 {entry['q95']:5.1f} % {entry['interval']}  q75 {entry['q75']:5.1f} %"
+        click.echo(f"{name:24} {part:14} {rates}")
 
 
 if __name__ == "__main__":

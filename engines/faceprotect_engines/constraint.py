@@ -17,6 +17,9 @@ from faceprotect_engines.errors import RecipeError
 Vector = NDArray[np.float32]
 
 
+#: A step this little above the budget still counts as within.
+BUDGET_SLACK = 1.1
+
 #: No cosine exceeds 1: a surrogate with this limit or a higher one is not in use.
 UNUSED = 1.0
 
@@ -25,16 +28,23 @@ UNUSED = 1.0
 class ConstraintSettings:
     """Numbers of the law.
 
-    start, grow, shrink: the penalty weight's first value and its factors after a clean step that passes or fails by
-    `ramp` or more, kept within [lowest, highest].  patience: clean steps without an improvement of the best by more than `improvement`
-    before stopping, counted from the first pass (0: never).  ramp, floor: a surrogate's weight is
-    clip(excess / ramp + 0.5, floor, 1) / way, with excess in units of its `way`.  bisect: runs at the end that scale the best variable down towards its start
-    as far as it still passes.
+    budget: the largest penalty allowed, whether or not everything passes within it (without one: what it takes).
+    grow, shrink: factors of the penalty that is aimed at (first the budget, never above it) after a clean step that
+    fails or passes by `ramp` or more.
+    start: the penalty weight's first value.  gain, damping: after each step the weight's logarithm moves by
+    gain * (e + damping * change of e), e = log(penalty / aim) within [-1, 1]; kept within [lowest, highest].
+    patience: clean steps without an improvement of the best by more than `improvement` before stopping, counted from
+    the first pass (0: never).  ramp, floor: a surrogate's weight is clip(excess / ramp + 0.5, floor, 1) / way, with
+    excess in units of its `way`.  bisect: runs at the end that scale the best variable down towards its start as far as
+    it still passes.
     """
 
+    budget: float = float("inf")
     start: float = 1.0
-    grow: float = 1.3
-    shrink: float = 0.8
+    grow: float = 1.03
+    shrink: float = 0.95
+    gain: float = 0.08
+    damping: float = 8.0
     lowest: float = 1e-6
     highest: float = 1e9
     patience: int = 0
@@ -45,8 +55,10 @@ class ConstraintSettings:
 
     def __post_init__(self) -> None:
         """Raise RecipeError for a law that cannot work."""
-        if not (self.start > 0 and self.grow >= 1 and 0 < self.shrink <= 1):
-            raise RecipeError("constraint: give start > 0, grow >= 1 and 0 < shrink <= 1")
+        if not (min(self.budget, self.start) > 0 and self.grow >= 1 and 0 < self.shrink <= 1):
+            raise RecipeError("constraint: give budget > 0, start > 0, grow >= 1 and 0 < shrink <= 1")
+        if not (self.gain > 0 and self.damping >= 0):
+            raise RecipeError("constraint: give gain > 0 and damping >= 0")
         if not (0 < self.lowest <= self.highest and min(self.patience, self.bisect) >= 0 and 0 <= self.improvement < 1):
             raise RecipeError("constraint: give 0 < lowest <= highest, patience, bisect >= 0, 0 <= improvement < 1")
         if not (self.ramp > 0 and 0 <= self.floor <= 1):
@@ -57,60 +69,82 @@ class ConstraintSettings:
 class ConstraintState:
     """What the next step uses (penalty_weight, weights [K]) and what was best so far among clean steps.
 
-    `anchor` is the best penalty when it last improved by enough; `waited` counts clean steps since then.
+    `aim`: the penalty that the weight is steering to.  `error`: log(penalty / aim) of the step before, within [-1, 1].
+    `best_lack`: the smallest sum of what is still missing, until a step passes.  `anchor`: the best penalty when it last
+    improved by enough; `waited` counts clean steps since then.
     """
 
     penalty_weight: float
     weights: Vector
+    aim: float
+    error: float = -1.0
     passed: bool = False
     best_penalty: float = float("inf")
-    best_excess: float = float("inf")
+    best_lack: float = float("inf")
     anchor: float = float("inf")
     waited: int = 0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """keep: this step is the best so far.  stop: patience is used up.  excess [K]: similarity above the limit."""
+    """keep: this step is the best so far.  stop: patience is used up."""
 
     keep: bool
     passed: bool
     stop: bool
-    excess: Vector
 
 
 def start_constraint(settings: ConstraintSettings, limit: Vector) -> ConstraintState:
     """State before the first step: full weight for every surrogate in use (`limit` [K] below 1), 0 for the others."""
-    return ConstraintState(settings.start, surrogate_weights(settings, np.ones_like(limit), limit))
+    return ConstraintState(settings.start, surrogate_weights(settings, np.ones_like(limit), limit), settings.budget)
 
 
-def observe(
+def steer(settings: ConstraintSettings, state: ConstraintState, penalty: float) -> ConstraintState:
+    """Next state after any step, clean or not: the penalty weight moves so that the penalty comes to the aim.
+
+    The optimiser has momentum, so that the penalty answers to its weight late; without damping it would swing around
+    the aim for the whole search and spend most of its steps too far out or too far in.
+    """
+    error = float(np.clip(np.log(max(penalty / state.aim, 1e-30)), -1.0, 1.0))
+    change = settings.gain * (error + settings.damping * (error - state.error))
+    weight = float(np.clip(state.penalty_weight * np.exp(change), settings.lowest, settings.highest))
+    return replace(state, penalty_weight=weight, error=error)
+
+
+def judge(
     settings: ConstraintSettings, state: ConstraintState, similarity: Vector, limit: Vector, penalty: float
 ) -> tuple[ConstraintState, Verdict]:
     """Next state and verdict of one clean step: similarity and limit [K], penalty >= 0.
 
-    A step passes when similarity_k <= limit_k for all k. Until one passes, the smallest worst excess is the best.
+    A step passes when similarity_k <= limit_k for all k, at a penalty within the budget (and a tenth more, for the walk
+    swings around it). Until one does, the step within the budget that misses the least is the best: a face for which
+    the budget is too small gets as far as it can.
     """
     excess = np.asarray(similarity - limit, np.float32)
-    worst = float((excess / way(limit))[limit < UNUSED].max(initial=-1.0))
-    passes = worst <= 0
-    keep = penalty < state.best_penalty if passes else (not state.passed and worst < state.best_excess)
+    relative = (excess / way(limit))[limit < UNUSED]
+    worst = float(relative.max(initial=-1.0))
+    lack = float(np.maximum(relative, 0).sum())
+    within = penalty <= settings.budget * BUDGET_SLACK
+    passes = worst <= 0 and within
+    nearer = not state.passed and lack < state.best_lack and (within or state.best_lack == float("inf"))
+    keep = penalty < state.best_penalty if passes else nearer
     better = passes and penalty < state.anchor * (1 - settings.improvement)
     passed = state.passed or passes
     waited = 0 if better or not passed else state.waited + 1
-    # Far from the limit the weight moves by the whole factor, close to it hardly at all: no ringing around the limit.
-    factor = (settings.grow if passes else settings.shrink) ** min(1.0, abs(worst) / settings.ramp)
+    # Far from the limit by the whole factor, close to it hardly at all: no ringing around the limit.
+    share = min(1.0, abs(worst) / settings.ramp)
+    aim = min(state.aim, penalty) * settings.shrink**share if worst <= 0 else state.aim * settings.grow**share
     following = replace(
         state,
-        penalty_weight=float(np.clip(state.penalty_weight * factor, settings.lowest, settings.highest)),
+        aim=min(aim, settings.budget),
         weights=surrogate_weights(settings, excess, limit),
         passed=passed,
         best_penalty=penalty if passes and keep else state.best_penalty,
-        best_excess=min(worst, state.best_excess),
+        best_lack=lack if keep else state.best_lack,
         anchor=penalty if better else state.anchor,
         waited=waited,
     )
-    return following, Verdict(keep, passes, bool(settings.patience) and waited >= settings.patience, excess)
+    return following, Verdict(keep, passes, bool(settings.patience) and waited >= settings.patience)
 
 
 def way(limit: Vector) -> Vector:
@@ -119,7 +153,7 @@ def way(limit: Vector) -> Vector:
     dlib calls strangers 0.85 alike, ArcFace-like recognisers 0: without a common unit the one with the wider scale gets
     the whole gradient.
     """
-    return np.maximum(1.0 - limit, 0.05).astype(np.float32)
+    return np.asarray(np.maximum(1.0 - limit, 0.05), np.float32)
 
 
 def surrogate_weights(settings: ConstraintSettings, excess: Vector, limit: Vector) -> Vector:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.constraint import UNUSED, ConstraintState, observe, start_constraint, way
+from faceprotect_engines.constraint import UNUSED, ConstraintState, judge, start_constraint, steer, way
 from faceprotect_engines.draws import Draw, draw, identity_draw
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
@@ -149,10 +149,11 @@ class _Run:
             row = {"stage": self.index, "step": step, "clean": seen.clean, **seen.row}
             trace.append(row)
             if seen.clean:
-                state, verdict = observe(plan.settings, state, seen.similarity, limit, seen.penalty)
+                state, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
                 row["passed"] = verdict.passed
                 best = _Best(self.variable, self._kept(seen.outputs)) if verdict.keep else best
                 stop = "patience" if verdict.stop else stop
+            state = steer(plan.settings, state, seen.penalty)
             self._report(progress, step, state.passed, row["worst_excess"])
             if stop == "patience":
                 break

@@ -23,12 +23,14 @@ class DrawSettings:
     """How far a draw may go.
 
     probability: of a diversified step (else the identity).  resize: [low, high] factor of a down-and-up resize.
+    zoom: [low, high] magnification about the centre: recognisers cut the face tighter or wider than each other.
     shift: largest move in pixels.  blur: [low, high] Gaussian sigma in pixels.  noise_std: largest standard deviation
     of the added noise, in the image's units; the actual one is uniform below it.  flip: probability of a mirror image.
     """
 
     probability: float = 0.5
     resize: tuple[float, float] = (1.0, 1.0)
+    zoom: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     blur: tuple[float, float] = (0.0, 0.0)
     noise_std: float = 0.0
@@ -41,6 +43,8 @@ class DrawSettings:
                 raise RecipeError(f"draws: {name} is {getattr(self, name)!r}; give a probability in [0, 1]")
         if not 0 < self.resize[0] <= self.resize[1] <= 1:
             raise RecipeError(f"draws: resize is {list(self.resize)}; give [low, high] with 0 < low <= high <= 1")
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise RecipeError(f"draws: zoom is {list(self.zoom)}; give [low, high] with 0 < low <= high")
         if not 0 <= self.blur[0] <= self.blur[1]:
             raise RecipeError(f"draws: blur is {list(self.blur)}; give [low, high] with 0 <= low <= high")
         if not self.shift >= 0 or not self.noise_std >= 0:
@@ -79,8 +83,9 @@ def draw(settings: DrawSettings, size: int, generator: np.random.Generator, chan
     down_up = resize_matrix(small, size) @ resize_matrix(size, small) if small < size else np.eye(size)
     smooth = blur_matrix(size, generator.uniform(*settings.blur)) @ down_up
     dy, dx = generator.uniform(-settings.shift, settings.shift, 2)
-    rows = smooth @ shift_matrix(size, dy)
-    cols = (smooth @ shift_matrix(size, dx)).T
+    zoom = generator.uniform(*settings.zoom)
+    rows = smooth @ move_matrix(size, dy, zoom)
+    cols = (smooth @ move_matrix(size, dx, zoom)).T
     if generator.random() < settings.flip:
         cols = cols[:, ::-1]
     std = settings.noise_std * generator.random()
@@ -98,9 +103,10 @@ def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def shift_matrix(size: int, pixels: float) -> NDArray[np.float64]:
-    """[size, size] matrix of a move by `pixels` (linear between pixels, the edge repeated)."""
-    positions = np.clip(np.arange(size) - pixels, 0, size - 1)
+def move_matrix(size: int, pixels: float, zoom: float = 1.0) -> NDArray[np.float64]:
+    """[size, size] matrix of a magnification about the centre, then a move (linear between pixels, the edge repeated)."""
+    centre = (size - 1) / 2
+    positions = np.clip((np.arange(size) - pixels - centre) / zoom + centre, 0, size - 1)
     return np.asarray(np.clip(1.0 - np.abs(positions[:, None] - np.arange(size)[None]), 0.0, None))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -28,10 +29,8 @@ def _candidates(weights: PackageWeights) -> Iterator[Path]:
     # imported here because it costs 20 ms and most engines need no package
     from importlib import metadata, util
 
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         yield Path(str(metadata.distribution(weights.package).locate_file(weights.file)))
-    except metadata.PackageNotFoundError:
-        pass
     parts = PurePosixPath(weights.file).parts
     module = parts[0].removesuffix(".py")
     try:

@@ -8,9 +8,9 @@ recipe's own `"parameters"`.
        {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
        {"kind": "descend", "engine": "latent-step", "variable": "offset", "inputs": {"latent": "latent", ...},
         "optimiser": {"name": "adamw", "learning_rate": 0.05}, "steps": "$steps", "start_std": 0.01,
-        "draws": {"probability": 0.5, "rows": "rows", "cols": "cols", "noise": "noise", "resize": [0.8, 1.0]},
+        "draws": {"probability": 0.5, "rows": "rows", "cols": "cols", "noise": "noise", "zoom": [0.9, 1.2]},
         "constraint": {"similarity": "similarity", "limit": "limit", "weights": "weights", "penalty": "penalty",
-                       "penalty_weight": "penalty_weight", "start": 1.0, "grow": 1.3, "shrink": 0.8},
+                       "penalty_weight": "penalty_weight", "budget": "$budget", "start": 1000.0},
         "forward": {"engine": "latent-decode", "inputs": {...}, "output": "image", "cotangent": "image_cotangent"},
         "keep": {"difference": "difference"}, "bounds": [-1, 1]}]}
 """

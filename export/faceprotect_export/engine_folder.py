@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.golden import TOLERANCE, describe, golden_input
 from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
@@ -29,7 +29,6 @@ from faceprotect_export.vjp import NamedFunction, gradient_function, trace
 
 GRAPH = "model.onnx"
 PROGRAM = "model.pt2"
-_FORMULA = "low + (high - low) * frac((i + 1) * 0.6180339887498949), i = index in C order"
 
 
 class ParityError(RuntimeError):
@@ -178,29 +177,20 @@ def _specs(recipe: EngineRecipe, folder: Path) -> tuple[tuple[TensorSpec, ...], 
     return tuple(map(spec, model.graph.input)), tuple(map(spec, model.graph.output))
 
 
-def golden_input(spec: TensorSpec) -> NDArray[Any]:
-    """An input that any language can compute: the formula of the manifest's golden section, or an identity matrix."""
-    shape = tuple(size or 1 for size in spec.shape)
+def golden_formula(spec: TensorSpec) -> dict[str, Any]:
+    """The formula of a golden input, as :mod:`faceprotect_engines.golden` reads it: a wave over the tensor's range, or an identity."""
+    shape = [size or 1 for size in spec.shape]
     if spec.layout == "matrix":
-        return np.broadcast_to(np.eye(shape[-2], shape[-1]), shape).astype(spec.dtype)
+        return {"shape": shape, "eye": 1.0}
     low, high = spec.range or (-1.0, 1.0)
-    index = np.arange(1, int(np.prod(shape)) + 1, dtype=np.float64) * 0.6180339887498949
-    return (low + (high - low) * (index % 1.0)).reshape(shape).astype(spec.dtype)
+    return {"shape": shape, "wave": {"step": 0.37, "low": low, "high": high}}
 
 
 def _golden(recipe: EngineRecipe, folder: Path, inputs: Sequence[TensorSpec]) -> dict[str, Any]:
     """Inputs by formula, outputs by a few figures: a port tests itself without a file of tensors."""
-    outputs = _run(recipe, folder, {spec.name: golden_input(spec) for spec in inputs})
-
-    def figures(array: NDArray[Any]) -> dict[str, Any]:
-        values = array.astype(np.float64).ravel()
-        first = [float(f"{v:.7g}") for v in values[:8]]
-        return {"mean": float(values.mean()), "norm": float(np.linalg.norm(values)), "first": first}
-
-    kinds = {
-        s.name: {"identity": True} if s.layout == "matrix" else {"formula": _FORMULA, "range": list(s.range or (-1.0, 1.0))} for s in inputs
-    }
-    return {"inputs": kinds, "outputs": {k: figures(v) for k, v in outputs.items()}}
+    formulas = {spec.name: golden_formula(spec) for spec in inputs}
+    outputs = _run(recipe, folder, {spec.name: golden_input(spec, formulas[spec.name], folder) for spec in inputs})
+    return {"inputs": formulas, "outputs": {name: describe(array) for name, array in outputs.items()}, "tolerance": TOLERANCE}
 
 
 class _Named(nn.Module):

@@ -193,11 +193,12 @@ def latent_step_recipe(sources: Sources) -> EngineRecipe:
         "image_cotangent": {"layout": "NCHW", "range": (-0.001, 0.001), "description": "gradient of recognisers outside the graph"},
         **{reference_input(name): {"range": (-0.1, 0.1), "description": "own unit embedding"} for name in STEP_SURROGATES},
     }
+    card = _card(sources, "latent-step", checkpoint.load(sources.weights / "autoencoder.safetensors")[1])
     package = {f"dlib_{k}": ExternalTensor(LOCATION, t.offset, t.length) for k, t in stored.items()}
     return EngineRecipe(
         name="latent-step", role="step", function=step, samples=samples, variables=("offset",), describe=describe, weights="fp16",
         package=PackageSource(PACKAGE, FILE, sources.dlib, package), weights_inputs=values, program=sources.program,
-        manifest={**_card(sources, "latent-step", checkpoint.load(sources.weights / "autoencoder.safetensors")[1]), "metadata": {"surrogates": list(STEP_SURROGATES)}},
+        manifest={**card, "metadata": {"surrogates": list(STEP_SURROGATES)}},
     )  # fmt: skip
 
 
@@ -242,6 +243,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "latent-step": build_step,
     "dlib-resnet": _build_dlib,
     "student-conv": build_student_engine("conv"),
+    "student-attention": build_student_engine("attention"),
 }
 
 

@@ -40,6 +40,8 @@ def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY) -> bytes:
     elif photo.container == "WEBP":
         # exact: colour under transparent pixels is kept, or pixels outside the mask would change
         options |= {"lossless": photo.lossless, "quality": quality, "exact": True, "method": 4}
+    elif photo.container != "PNG":
+        raise UsageError(f"container is '{photo.container}'; give JPEG, PNG or WEBP")
     buffer = io.BytesIO()
     image.save(buffer, format=photo.container, **options)
     return buffer.getvalue()

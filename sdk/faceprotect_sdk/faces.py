@@ -113,7 +113,7 @@ def face_in_place(photo: NDArray[np.uint8], face: Face, engine: Engine) -> Face 
 def shifted(face: Face, x: float, y: float) -> Face:
     """The same face in a photo whose origin lies (x, y) further up and left."""
     x0, y0, x1, y1 = face.box
-    return Face((x0 + x, y0 + y, x1 + x, y1 + y), face.points + [x, y], face.score)
+    return Face((x0 + x, y0 + y, x1 + x, y1 + y), face.points + np.array([x, y]), face.score)
 
 
 def scaled(face: Face, x: float, y: float) -> Face:

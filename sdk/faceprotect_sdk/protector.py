@@ -61,7 +61,7 @@ class Protector:
         ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on;
         ``without``: shipped ones to leave out. ``judges``: ONNX
         files, folders, or "dlib", that score beside the shipped judges and, with ``installed_judges``, dlib where it is
-        installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each with a wider margin, for
+        installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each going further, for
         as long as the written bytes are still matched. Raises UsageError for a value out of range.
         """
         if strength not in STRENGTHS:

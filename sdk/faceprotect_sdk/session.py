@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, took_part, verdict
-from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult
+from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
@@ -25,6 +25,8 @@ from faceprotect_sdk.result import FaceResult, Verdict
 #: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
 _STEP = 0.2
 _LARGEST_STEP = 0.4
+#: The budget of each further attempt, in those of the one before.
+_WIDER = 1.5
 #: A shift that no recogniser's alignment feels, as a part of the face's width.
 _MOVED = 0.005
 
@@ -68,7 +70,7 @@ class FaceSession:
     references: Mapping[str, NDArray[np.float32]]
     dependent: frozenset[str]
     before: Mapping[str, float]
-    margin: float
+    strength: Strength
     attempts: int = 0
     moved: float | None = None
     found: SearchResult | None = None
@@ -84,7 +86,7 @@ class FaceSession:
         written: NDArray[np.uint8] | None,
         panel: Sequence[Recogniser],
         searched: Sequence[EngineRecogniser],
-        margin: float,
+        strength: Strength,
         look: Look,
     ) -> FaceSession:
         """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written."""
@@ -102,30 +104,28 @@ class FaceSession:
             references={one.name: _unit(embeddings[one.name]) for one in searched},
             dependent=frozenset(one.name for one in panel if took_part(one, [other.identity for other in searched])),
             before=before,
-            margin=margin,
+            strength=strength,
         )
 
     @property
     def wants_search(self) -> bool:
-        """Whether the written bytes are not, or not yet, found unmatched, and a wider margin could still help."""
-        if self.found is None or not self.verdicts:
-            return True
-        return any(one.matched for one in self.verdicts) and self.found.passed is not False
+        """Whether the written bytes are not, or not yet, found unmatched."""
+        return self.found is None or not self.verdicts or any(one.matched for one in self.verdicts)
 
     def search(
         self, method: Method, mask: NDArray[np.float32], seed: int, progress: ProgressCallback | None, faces: int
     ) -> None:
-        """Search once; beyond the first time with a margin widened by what was missing."""
+        """Search once; beyond the first time with a margin widened by what was missing, and a wider budget."""
         if self.verdicts:
             spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
             missing = max(one.excess / spreads[one.recogniser] for one in self.verdicts)
-            self.margin += float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP
+            self.strength = self.strength.widened(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP, _WIDER)
 
         def report(step: int, steps: int) -> None:
             if progress is not None:
                 progress(Progress("search", self.index, faces, step, steps))
 
-        request = SearchRequest(self.crop, mask, self.references, self.margin, seed, report)
+        request = SearchRequest(self.crop, mask, self.references, self.strength, seed, report)
         self.found = method.search(request)
         self.attempts += 1
         self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]

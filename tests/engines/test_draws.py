@@ -13,11 +13,11 @@ from faceprotect_engines.draws import (
     blur_matrix,
     draw,
     identity_draw,
+    move_matrix,
     resize_matrix,
-    shift_matrix,
 )
 
-FULL = DrawSettings(1.0, (0.6, 0.9), 2.0, (0.3, 1.0), 0.02, 0.5)
+FULL = DrawSettings(1.0, (0.6, 0.9), (0.9, 1.2), 2.0, (0.3, 1.0), 0.02, 0.5)
 
 
 def image(size: int = 16) -> Any:
@@ -46,7 +46,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 def test_every_matrix_keeps_a_flat_image_flat() -> None:
-    for matrix in (resize_matrix(16, 11), resize_matrix(11, 16), shift_matrix(16, -1.3), blur_matrix(16, 1.2)):
+    for matrix in (resize_matrix(16, 11), resize_matrix(11, 16), move_matrix(16, -1.3, 0.8), blur_matrix(16, 1.2)):
         np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
         assert matrix.min() >= 0
 
@@ -64,7 +64,12 @@ def test_resize_is_the_antialiased_bilinear_one(source: int, target: int) -> Non
 
 def test_whole_shift_moves_pixels_down_and_repeats_the_edge() -> None:
     column = np.arange(5.0)
-    np.testing.assert_array_equal(shift_matrix(5, 2) @ column, [0, 0, 0, 1, 2])
+    np.testing.assert_array_equal(move_matrix(5, 2) @ column, [0, 0, 0, 1, 2])
+
+
+def test_zoom_magnifies_about_the_centre() -> None:
+    np.testing.assert_allclose(move_matrix(5, 0, 2.0) @ np.arange(5.0), [1, 1.5, 2, 2.5, 3], atol=1e-12)
+    np.testing.assert_allclose(move_matrix(6, 1, 2.0)[1:], move_matrix(6, 0, 2.0)[:-1], atol=1e-12)
 
 
 def test_flip_mirrors_columns_only() -> None:
@@ -93,6 +98,8 @@ def test_pull_back_is_the_adjoint() -> None:
         {"flip": -1},
         {"resize": (0.0, 1.0)},
         {"resize": (0.9, 0.8)},
+        {"zoom": (0.0, 1.0)},
+        {"zoom": (1.2, 1.1)},
         {"blur": (-1, 0)},
         {"shift": -1},
     ],

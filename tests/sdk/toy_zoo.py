@@ -247,6 +247,7 @@ def recipe(steps: int = 40) -> dict:
     return {
         "schema": 1,
         "name": "latent",
+        "parameters": {"budget": 1.0},
         "stages": [
             {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
             {
@@ -267,7 +268,7 @@ def recipe(steps: int = 40) -> dict:
                 "optimiser": {"name": "adamw", "learning_rate": 0.02},
                 "steps": steps,
                 "draws": {"probability": 0.3, "resize": [0.9, 1.0]},
-                "constraint": {"start": 1.0, "patience": 10},
+                "constraint": {"start": 1.0, "grow": 1.2, "shrink": 0.8, "patience": 10},
                 "forward": {"engine": "latent-decode", "inputs": decode, "output": "image"},
                 "keep": {"difference": "difference"},
             },

@@ -81,25 +81,27 @@ class ConvTrunk(nn.Sequential):
 
 
 class AttentionTrunk(nn.Module):
-    """Four strided convolutions to 14 x 14 tokens, then four attention blocks, 112 px to 384 features."""
+    """Residual convolutions to 14 x 14 tokens, then attention blocks, 112 px to 384 features.
+
+    Tokens are pooled by a learned weight per place and channel: averaging them forgets where things are, and a face is where
+    things are.
+    """
 
     def __init__(self, width: int = 160, blocks: int = 4, heads: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            conv_bn(3, 24, 3, 2), nn.ReLU(), conv_bn(24, 64, 3, 2), nn.ReLU(), conv_bn(64, 128, 3, 2), nn.ReLU(),
-            nn.Conv2d(128, width, 1),
-        )  # fmt: skip
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, 32), (32, 64), (64, 96)):
+            layers += [conv_bn(inputs, outputs, 3, 2), nn.ReLU(), Residual(outputs)]
+        self.stem = nn.Sequential(*layers, nn.Conv2d(96, width, 1))
         self.position = nn.Parameter(torch.randn(1, 14 * 14, width) * 0.02)
         self.blocks = nn.Sequential(*(Attention(width, heads) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
-        self.pool = nn.Parameter(torch.randn(4, width) * 0.1)
-        self.feature = nn.Sequential(nn.Linear(4 * width, 384), nn.ReLU(), nn.Linear(384, 384))
+        self.place = nn.Parameter(torch.randn(1, 14 * 14, width) / 14)
+        self.feature = nn.Sequential(nn.Linear(width, 384), nn.BatchNorm1d(384))
 
     def forward(self, image: Tensor) -> Tensor:
         tokens = self.stem(image).flatten(2).transpose(1, 2) + self.position
-        tokens = self.norm(self.blocks(tokens))
-        where = torch.softmax(tokens @ self.pool.T, 1)  # four learned places to look: [N, T, 4]
-        return self.feature((where.transpose(1, 2) @ tokens).flatten(1))  # type: ignore[no-any-return]
+        return self.feature((self.norm(self.blocks(tokens)) * self.place).sum(1))  # type: ignore[no-any-return]
 
 
 class Student(nn.Module):

@@ -4,7 +4,8 @@ loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty 
 
 with ``image = original + mask * (decode(latent + offset) - decode(latent))``, what the recognisers see
 ``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + CHROMA_SHARE * MSE of chroma +
-SSIM_SHARE * (1 - SSIM)`` between image and original. The last term lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
+SSIM_SHARE * (1 - SSIM)`` between image and original. The last term lets recognisers that are not in the graph take part: their
+gradient arrives as a cotangent.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SSIM_SHARE = 0.01  # 1 - SSIM = 0.025 then weighs about as much as the squared error at 36 dB
-CHROMA_SHARE = 4.0  # tinted blotches on skin are what the eye finds first, and recognisers hardly need them
+SSIM_SHARE = 0.02  # 1 - SSIM = 0.02 then weighs about twice the squared error at 37 dB
+CHROMA_SHARE = 0.5  # tinted blotches on skin are what the eye finds first, and recognisers hardly need them
 LUMA = (0.299, 0.587, 0.114)
 
 

@@ -218,7 +218,7 @@ def main(
     saved = logged = time.time()
     while (spent := (time.time() - began) / 60) < minutes:
         for group in trainer.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (batch + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * spent / minutes)))
+            group["lr"] = rate * min(1.0, (batch + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * spent / minutes)))
         chosen = rng.choice(order, count, replace=False)
         if spent < plain * minutes:
             losses = trainer.plain(as_tensor(data[chosen]), {k: v[chosen] for k, v in known.items()}, rng)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods.base import STRENGTHS, Method, SearchRequest, SearchResult
+from faceprotect_sdk.methods.base import STRENGTHS, Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.methods.latent import Latent
 from faceprotect_sdk.room import EngineRoom
 
 METHODS: dict[str, Callable[[EngineRoom, Sequence[Path], Sequence[str]], Method]] = {"latent": Latent}
 
-__all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "make_method"]
+__all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method"]
 
 
 def make_method(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,31 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.recognisers import EngineRecogniser
 
-#: How far below its threshold each surrogate's similarity has to fall, in units of the recogniser's ``spread`` (one
-#: means: as unlike as two strangers are). More survives recompression and other recognisers, at the price of a larger
-#: change.
-STRENGTHS: dict[str, float] = {"low": 2.0, "medium": 3.0, "high": 4.0}
+
+@dataclass(frozen=True)
+class Strength:
+    """How far a search goes, and how much change it may spend on that.
+
+    ``margin``: how far below its threshold each surrogate's similarity has to fall, in units of the recogniser's
+    ``spread`` (one means: as unlike as two strangers are). More survives recompression and other recognisers.
+    ``budget``: the largest penalty, in the method's own measure of the change; it ends the search short of the margin
+    where the margin would cost more.
+    """
+
+    margin: float
+    budget: float
+
+    def widened(self, margin: float, factor: float) -> Strength:
+        """Further by ``margin``, with ``factor`` times the budget."""
+        return replace(self, margin=self.margin + margin, budget=self.budget * factor)
+
+
+#: A budget of 0.0006 is a PSNR of about 36.5 dB on the aligned crop, with an SSIM of about 0.98; twice as much, 3 dB less.
+STRENGTHS: dict[str, Strength] = {
+    "low": Strength(3.0, 0.0005),
+    "medium": Strength(3.0, 0.0008),
+    "high": Strength(4.0, 0.0013),
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +43,13 @@ class SearchRequest:
     """One face to protect.
 
     ``crop``: canonical crop [1, 3, 256, 256] float32 RGB 0..1. ``mask``: [1, 1, 256, 256] float32 0..1. ``references``:
-    surrogate name to the face's own unit embedding [1, E]. ``margin``: how far below its threshold every similarity has
-    to fall, in units of the recogniser's spread. ``progress``: called with (step, steps).
+    surrogate name to the face's own unit embedding [1, E]. ``strength``: how far to go. ``progress``: called with (step, steps).
     """
 
     crop: NDArray[np.float32]
     mask: NDArray[np.float32]
     references: Mapping[str, NDArray[np.float32]]
-    margin: float
+    strength: Strength
     seed: int
     progress: Callable[[int, int], None] | None = None
 

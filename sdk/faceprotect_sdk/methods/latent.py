@@ -92,7 +92,8 @@ class Latent:
     def identities(self) -> tuple[frozenset[str], ...]:
         """Names and weight digests of every surrogate, from the manifests."""
         names = [name for name in self._names() if name not in self._without]
-        return tuple(identity_of(self._room.manifest(engine)) for engine in (*names, *self._folders))
+        engines: list[str | Path] = [*names, *self._folders]
+        return tuple(identity_of(self._room.manifest(engine)) for engine in engines)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
@@ -108,6 +109,7 @@ class Latent:
             self._room,
             self._arrays(request),
             seed=request.seed,
+            parameters={"budget": request.strength.budget},
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
         )
@@ -150,7 +152,7 @@ def _reference_input(name: str) -> str:
 
 
 def _limit(surrogate: EngineRecogniser, request: SearchRequest) -> float:
-    return max(surrogate.threshold - request.margin * surrogate.spread, _LOWEST_LIMIT)
+    return max(surrogate.threshold - request.strength.margin * surrogate.spread, _LOWEST_LIMIT)
 
 
 def _check_names(names: Sequence[str]) -> None:
