@@ -36,8 +36,6 @@ from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
 RECIPE = "recipes/latent.json"
-#: A cosine below this says no more than "a stranger"; asking for less only costs quality.
-_LOWEST_LIMIT = 0.0
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -152,7 +150,7 @@ def _reference_input(name: str) -> str:
 
 
 def _limit(surrogate: EngineRecogniser, request: SearchRequest) -> float:
-    return max(surrogate.threshold - request.strength.margin * surrogate.spread, _LOWEST_LIMIT)
+    return surrogate.threshold - request.strength.margin * surrogate.spread
 
 
 def _check_names(names: Sequence[str]) -> None:
