@@ -30,13 +30,13 @@ from faceprotect_sdk import Protector, __version__
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.encode import encode
 from faceprotect_sdk.faces import face_in_place, find_faces
-from faceprotect_sdk.judge import given_judges, shipped_judges, shipped_surrogates, unique
+from faceprotect_sdk.judge import given_judges, shipped_judges, shipped_surrogates, took_part, unique
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import STRENGTHS
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo, load
 from faceprotect_sdk.quality import psnr, ssim
-from faceprotect_sdk.recognisers import Recogniser
+from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.session import shift
 
@@ -63,7 +63,10 @@ class Bench:
         self.options = options
         self.room = EngineRoom(Store(), options["device"], options["threads"])
         judges = given_judges([options["fr"], *(["dlib"] if options["dlib"] else [])], self.room)
-        self.panel: list[Recogniser] = unique([*shipped_surrogates(self.room, []), *shipped_judges(self.room), *judges])
+        shipped = shipped_surrogates(self.room, [])
+        self.panel: list[Recogniser] = unique([*shipped, *shipped_judges(self.room), *judges])
+        added = [EngineRecogniser(self.room(Path(d)), self.room.manifest(Path(d))) for d in options["surrogates"]]
+        self.searched = [*(one for one in shipped if one.name not in options["without"]), *added]
         self.protector = Protector(
             options["method"] if options["method"] != "mi-fgsm" else "latent", options["device"], strength=options["strength"],
             surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=1, threads=options["threads"],
@@ -109,8 +112,7 @@ class Bench:
 
     def _mi_fgsm(self, pixels: np.ndarray, face: Any) -> np.ndarray:
         """The baseline, on the same surrogates and mask, scaled to ``--psnr``."""
-        used = [s for s in shipped_surrogates(self.room, []) if s.name not in self.options["without"]]
-        return mi_fgsm(aligned_crop(pixels, face.points), used, face_mask(), psnr=self.options["psnr"])
+        return mi_fgsm(aligned_crop(pixels, face.points), self.searched, face_mask(), psnr=self.options["psnr"])
 
 
 _BENCH: list[Bench] = []
@@ -179,8 +181,8 @@ def main(pairs: Path, out: Path, work: Path | None, limit: int | None, workers: 
             log.flush()
     bench = Bench(options)
     thresholds = {one.name: float(one.threshold) for one in bench.panel}
-    searched = {s.name for s in shipped_surrogates(bench.room, [])} - set(options["without"])
-    searched |= {"dlib"} if "dlib-resnet" in searched else set()
+    identities = [one.identity for one in bench.searched]
+    searched = {one.name for one in bench.panel if took_part(one, identities)}
     summary = summarise([done[number] for number, *_ in jobs], thresholds, searched)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
     head = {
