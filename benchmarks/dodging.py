@@ -29,7 +29,7 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, __version__
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.encode import encode
-from faceprotect_sdk.faces import face_in_place, find_faces
+from faceprotect_sdk.faces import face_in_place, find_faces, shift
 from faceprotect_sdk.judge import given_judges, shipped_judges, shipped_surrogates, took_part, unique
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import STRENGTHS
@@ -38,7 +38,6 @@ from faceprotect_sdk.photo import Photo, load
 from faceprotect_sdk.quality import psnr, ssim
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.room import EngineRoom
-from faceprotect_sdk.session import shift
 
 BOOTSTRAP = 2000
 
@@ -151,6 +150,17 @@ def summarise(rows: list[dict[str, Any]], thresholds: dict[str, float], searched
     return {"people": len(good), "without_face": len(rows) - len(good), "recognisers": table, "quality": quality}
 
 
+def resume(work: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier run by number; its first line says how it was made, and rows of other settings are refused."""
+    head = json.dumps({"settings": settings}, default=list)
+    if not work.exists():
+        work.write_text(head + "\n")
+    first, *rows = work.read_text().splitlines()
+    if first != head:
+        raise click.UsageError(f"{work} was begun with other settings. Finish that run, or remove the file: rm '{work}'")
+    return {row["number"]: row for row in map(json.loads, rows)}
+
+
 @click.command()
 @click.option("--pairs", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fr", required=True, type=click.Path(exists=True, file_okay=False))
@@ -172,8 +182,8 @@ def main(pairs: Path, out: Path, work: Path | None, limit: int | None, workers: 
     """Measure and write one JSON."""
     jobs = pair_paths(pairs)[:limit]
     work = work or out.with_suffix(".work.jsonl")
-    done = {row["number"]: row for row in map(json.loads, work.read_text().splitlines())} if work.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
+    done = resume(work, {"pairs": str(pairs.resolve()), **options})
     with ProcessPoolExecutor(workers, initializer=_start, initargs=(options,)) as pool, work.open("a") as log:
         for row in tqdm(pool.map(_measure, [job for job in jobs if job[0] not in done]), total=len(jobs) - len(done)):
             done[row["number"]] = row

@@ -1,8 +1,8 @@
 """The law by which a search finds the smallest change that passes every surrogate, per face.
 
-A penalty weight walks: up while everything passes (press the change smaller), down while something does not. Each
-surrogate's own weight falls once it is past its limit, so that effort goes to those still matching. Pure functions on a
-frozen state: this is the one place to tune.
+A penalty is aimed at, first the budget, then less while everything passes and more while something does not, and the
+penalty's weight is steered so that the search stays at that aim. Each surrogate's own weight falls once it is past its
+limit, so that effort goes to those still matching. Pure functions on a frozen state: this is the one place to tune.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class ConstraintState:
     """What the next step uses (penalty_weight, weights [K]) and what was best so far among clean steps.
 
     `aim`: the penalty that the weight is steering to.  `error`: log(penalty / aim) of the step before, within [-1, 1].
-    `best_lack`: the smallest sum of what is still missing, until a step passes.  `anchor`: the best penalty when it last
+    `best_lack`: the smallest sum of what is still missing, until a step passes, and `best_within` whether that was
+    within the budget.  `anchor`: the best penalty when it last
     improved by enough; `waited` counts clean steps since then.
     """
 
@@ -81,6 +82,7 @@ class ConstraintState:
     passed: bool = False
     best_penalty: float = float("inf")
     best_lack: float = float("inf")
+    best_within: bool = False
     anchor: float = float("inf")
     waited: int = 0
 
@@ -126,7 +128,8 @@ def judge(
     lack = float(np.maximum(relative, 0).sum())
     within = penalty <= settings.budget * BUDGET_SLACK
     passes = worst <= 0 and within
-    nearer = not state.passed and lack < state.best_lack and (within or state.best_lack == float("inf"))
+    # A step within the budget beats any that is not; of equals, the one that misses less.
+    nearer = not state.passed and (not within, lack) < (not state.best_within, state.best_lack)
     keep = penalty < state.best_penalty if passes else nearer
     better = passes and penalty < state.anchor * (1 - settings.improvement)
     passed = state.passed or passes
@@ -141,6 +144,7 @@ def judge(
         passed=passed,
         best_penalty=penalty if passes and keep else state.best_penalty,
         best_lack=lack if keep else state.best_lack,
+        best_within=within if keep else state.best_within,
         anchor=penalty if better else state.anchor,
         waited=waited,
     )

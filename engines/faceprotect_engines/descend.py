@@ -38,7 +38,10 @@ class ExtraSurrogate:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. `worst_excess`: largest similarity minus limit at this step; `passed`: some step passed."""
+    """Where a run is.
+
+    `worst_excess`: largest similarity minus limit at this step, in units of `constraint.way`; `passed`: some step passed.
+    """
 
     stage: int
     kind: str
@@ -115,13 +118,16 @@ class _Run:
         self.surrogates = tuple(surrogates)
         others = {name: array for name, array in stage.inputs.items() if name != stage.variable}
         self.constant = gather(others, arrays, self.where)
+        self.bounds = self._bounds()
         self.start = self._start()
-        self.variable = self._nudged(self.start)
+        self.variable = self._bounded(self._nudged(self.start))
         self.forward = self._open_forward(engines)
         self.optimiser = make_optimiser(stage.optimiser)
-        self.bounds = self._bounds()
-        for name in (stage.gradient, *stage.keep):
+        constraint = stage.constraint
+        for name in (stage.gradient, *stage.keep, *((constraint.similarity, constraint.penalty) if constraint else ())):
             self.engine.spec.output(name)
+        if self.forward is not None and stage.forward is not None:
+            self.forward.spec.output(stage.forward.output)
 
     def free(self, progress: Callable[[Progress], None] | None) -> Descent:
         """`steps` updates without a constraint, then one clean run for what is kept."""
@@ -163,7 +169,8 @@ class _Run:
             raise RecipeError(f"{self.where}: no step gave finite numbers; see: faceprotect-sdk engines verify")
         if state.passed and plan.settings.bisect:
             best, rows = self._bisect(plan, state, limit, best)
-            trace.extend({**row, "step": len(trace) + number} for number, row in enumerate(rows))
+            done = len(trace)
+            trace.extend({**row, "step": done + number} for number, row in enumerate(rows))
         return Descent({self.stage.array: best.variable, **best.kept}, trace, stop, state.passed)
 
     def _bisect(
@@ -285,10 +292,10 @@ class _Run:
         gradient = outputs[self.stage.gradient]
         if not np.isfinite(gradient).all():
             raise RecipeError(f"{self.where}: the gradient is no longer finite at step {step}; lower the learning rate")
-        moved = self.optimiser.step(self.variable, gradient)
-        if self.bounds is not None:
-            moved = np.clip(moved, *self.bounds).astype(moved.dtype)
-        self.variable = moved
+        self.variable = self._bounded(self.optimiser.step(self.variable, gradient))
+
+    def _bounded(self, variable: Array) -> Array:
+        return variable if self.bounds is None else np.clip(variable, *self.bounds).astype(variable.dtype)
 
     def _kept(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         return {array: outputs[output].copy() for output, array in self.stage.keep.items()}

@@ -178,7 +178,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """
     check_name(manifest.name)
     sealed = replace(manifest, files={key: _seal(folder, entry) for key, entry in manifest.files.items()})
-    text = json.dumps(sealed.to_json(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(sealed.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".manifest-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -74,7 +74,7 @@ def build_dlib_engine(weights: Path | str, folder: Path | str, images: Sequence[
     def function(image: Tensor, reference: Tensor, **tensors: Tensor) -> dict[str, Tensor]:
         return weights_function({k.replace("_", "."): v for k, v in tensors.items()}, image, reference, rows, cols)
 
-    spec = Specification(InputSpecification(DLIB_WINDOW), THRESHOLDS, "dlib150", impostor_mean=IMPOSTOR_MEAN)
+    spec = Specification(InputSpecification(DLIB_WINDOW, DLIB_WINDOW.size), THRESHOLDS, "dlib150", impostor_mean=IMPOSTOR_MEAN)
     recogniser = CropRecogniser(load_dlib_resnet(path), spec.input).eval()
     source = {"network": "dlib FR ResNet (Davis King 2017)", "package": PACKAGE, "licence": "CC0-1.0"}
     recipe = EngineRecipe(

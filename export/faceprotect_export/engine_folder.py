@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.golden import TOLERANCE, describe, golden_input
-from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, check_name, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
 from faceprotect_export.kinks import away_from_kinks
@@ -90,6 +90,18 @@ def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{recipe.name}-") as made:
+        manifest = _build(recipe, Path(made))
+        for file in (GRAPH, PROGRAM):
+            (folder / file).unlink(missing_ok=True)
+        for entry in manifest.files.values():
+            Path(made, entry.path).replace(folder / entry.path)
+        return write_manifest(folder, manifest)
+
+
+def _build(recipe: EngineRecipe, folder: Path) -> Manifest:
+    """Write the files into an empty folder, so that an engine that is refused replaces none."""
+    check_name(recipe.name)
     first = {k: v.detach() for k, v in recipe.samples[0].items()}
     graph = trace(recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale)
     external = dict(recipe.package.tensors) if recipe.package else {}
@@ -107,8 +119,7 @@ def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
         files["torch"] = FileEntry(PROGRAM)
     specs = _specs(recipe, folder)
     manifest = _manifest(recipe, files, specs, parity, worst)
-    golden = _golden(recipe, folder, specs[0])
-    return write_manifest(folder, replace(manifest, golden=golden))
+    return replace(manifest, golden=_golden(recipe, folder, specs[0]))
 
 
 def _manifest(

@@ -93,10 +93,13 @@ def report(reference: Mapping[str, Tensor | Array], measured: Mapping[str, Array
 
 
 def median_report(reports: Sequence[ParityReport]) -> ParityReport:
-    """Per output the median over several samples of every figure."""
+    """Per output the median over several samples of every figure; the worst one where a sample was not finite."""
     merged = {}
     for name in reports[0].outputs:
         rows = [r.outputs[name] for r in reports]
+        if broken := [r for r in rows if not np.isfinite(r.relative_error)]:
+            merged[name] = broken[0]
+            continue
         merged[name] = OutputParity(
             float(np.median([r.relative_error for r in rows])),
             float(np.median([r.cosine for r in rows])),

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.manifest import Manifest, check_name
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
-from faceprotect_export.onnx_reader import load_onnx
+from faceprotect_export.onnx_reader import OnnxModule, load_onnx
 from faceprotect_export.onnx_writer import round_weights
-from faceprotect_sdk.align import ARCFACE_112, CROP, Window
+from faceprotect_export.parity import compare, run_onnx
+from faceprotect_sdk.align import CROP
+from faceprotect_sdk.specification import InputSpecification, Specification, SpecificationError, parse_specification
 
+#: Cosine between the network as read and as ONNX Runtime runs it.
+_READING = 0.9999
 #: What every engine of role "surrogate" takes and gives.
 DESCRIBE: dict[str, dict[str, Any]] = {
     "image": {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0), "description": "canonical crop"},
@@ -35,98 +38,17 @@ DESCRIBE: dict[str, dict[str, Any]] = {
 }
 
 
-class SpecificationError(ValueError):
-    """The description of a recogniser's input lacks something, or contradicts itself."""
-
-
-@dataclass(frozen=True)
-class InputSpecification:
-    """How a recogniser wants to see a face.
-
-    ``window``: its template in the canonical crop. Pixels in 0..1 become ``(low + x * (high - low) - mean) / std``, in ``color`` order.
-    """
-
-    window: Window
-    color: Literal["RGB", "BGR"] = "RGB"
-    low: float = 0.0
-    high: float = 1.0
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Specification:
-    """A recogniser's input, thresholds, and what is known about its origin."""
-
-    input: InputSpecification
-    thresholds: Mapping[str, float]
-    template: str = ""
-    source: Mapping[str, Any] = field(default_factory=dict)
-    output: str | None = None
-    impostor_mean: float | None = None
-
-
-def _three(value: Any, default: float) -> tuple[float, ...]:
-    numbers = [default] if value is None else [float(v) for v in np.ravel(value)]
-    if len(numbers) not in (1, 3):
-        raise SpecificationError(f"mean and std have one or three numbers, got {numbers}")
-    return tuple(numbers * 3 if len(numbers) == 1 else numbers)
-
-
-def _window(entry: Mapping[str, Any], templates: Mapping[str, Any], size: int) -> tuple[Window, str]:
-    name = str(entry.get("template", "arcface112"))
-    points, base = entry.get("points"), size
-    if points is None:
-        known: dict[str, Any] = {"arcface112": {"size": 112, "points": ARCFACE_112.tolist()}, **templates}
-        if name not in known:
-            raise SpecificationError(f"unknown template '{name}': choose of {sorted(known)}, or give input.points")
-        points, base = known[name]["points"], int(known[name]["size"])
-    if points is None:
-        raise SpecificationError(
-            f"template '{name}' is a box, not five points: it is no window of the canonical crop. "
-            "Give the five points that the network was trained on as input.points"
-        )
-    scaled = (np.asarray(points, np.float64) + 0.5) * (size / base) - 0.5
-    return Window.from_points(scaled.tolist(), size), name
-
-
-def parse_specification(spec: Mapping[str, Any], templates: Mapping[str, Any] | None = None) -> Specification:
-    """Read a JSON object like an entry of fr.json.
-
-    Needs ``input.shape`` and ``thresholds``; may have ``input.template`` or ``input.points``, ``input.color``, ``input.range``,
-    ``input.mean``, ``input.std`` (in the range's units), ``output.name``, ``impostor_mean`` (mean cosine of strangers), ``source``,
-    ``licence``, ``architecture``.
-
-    Raises:
-        SpecificationError: naming the field.
-
-    """
-    try:
-        entry = spec["input"]
-        height, width = (int(n) for n in entry["shape"][-2:])
-        low, high = (float(v) for v in entry.get("range", (0.0, 1.0)))
-        thresholds = {str(k): float(v) for k, v in spec["thresholds"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SpecificationError(f"the specification lacks or garbles {error}: see an entry of fr.json") from error
-    color = str(entry.get("color", "RGB")).upper()
-    if height != width:
-        raise SpecificationError(f"input.shape is {height} x {width}: only square inputs are supported")
-    if color not in ("RGB", "BGR"):
-        raise SpecificationError(f"input.color is {color!r}: RGB or BGR")
-    window, template = _window(entry, templates or {}, height)
-    mean, std = _three(entry.get("mean"), 0.0), _three(entry.get("std"), 1.0)
-    source = {k: spec[k] for k in ("source", "licence", "architecture") if k in spec}
-    output = (spec.get("output") or {}).get("name")
-    strangers = None if spec.get("impostor_mean") is None else float(spec["impostor_mean"])
-    return Specification(InputSpecification(window, color, low, high, mean, std), thresholds, template, source, output, strangers)  # type: ignore[arg-type]
-
-
 class CropRecogniser(nn.Module):
     """Canonical crop to unit embedding: window, colour, range, network."""
 
     def __init__(self, net: nn.Module, spec: InputSpecification) -> None:
         """``net`` takes the image as ``spec`` describes it and gives an embedding [N,E]."""
         super().__init__()
+        if spec.window is None:
+            raise SpecificationError(
+                "the template is a box, not five points: it is no window of the canonical crop. "
+                "Give the five points that the network was trained on as input.points"
+            )
         rows, cols = spec.window.matrices(CROP)
         self.net, self.bgr = net, spec.color == "BGR"
         self.register_buffer("rows", torch.from_numpy(rows))
@@ -138,10 +60,13 @@ class CropRecogniser(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed [N,3,256,256] RGB in [0,1]; returns [N,E] of unit length."""
+        return F.normalize(self.net(self.feed(image)).flatten(1), dim=1)
+
+    def feed(self, image: Tensor) -> Tensor:
+        """What the network itself takes, [N,3,size,size]."""
         x = self.rows @ image @ self.cols
         x = x.flip(1) if self.bgr else x
-        x = x if self._plain else x * self.scale + self.shift
-        return F.normalize(self.net(x).flatten(1), dim=1)
+        return x if self._plain else x * self.scale + self.shift
 
 
 def surrogate_function(recogniser: nn.Module) -> Any:
@@ -205,8 +130,10 @@ def build_surrogate(
 
     """
     parsed, path = parse_specification(spec, templates), Path(model)
+    check_name(name or path.stem)
     recogniser = CropRecogniser(load_onnx(path, parsed.output), parsed.input).eval()
     _check_input(recogniser, path)
+    _check_reading(recogniser, path)
     if weights == "fp16":
         round_weights(recogniser.net)
     tensors = [torch.from_numpy(np.asarray(i, np.float32)) for i in images] or smooth_samples(5)
@@ -236,9 +163,29 @@ def _check_input(recogniser: CropRecogniser, path: Path) -> None:
         raise SpecificationError(f"{path} gives {tuple(shape)}, not an embedding; name its output with output.name")
 
 
+def _check_reading(recogniser: CropRecogniser, path: Path) -> None:
+    """Hold the network as it was read to ONNX Runtime on the user's own file: a misread operator must not go unnoticed.
+
+    Parity of the engine says nothing of that: it compares with the network as read.
+    """
+    net = recogniser.net
+    assert isinstance(net, OnnxModule)
+    for image in smooth_samples(3):
+        with torch.no_grad():
+            fed = recogniser.feed(image)
+            read = net(fed).numpy()
+        own = run_onnx(path, {net.input_name: fed.numpy()})[net.output_name]
+        if compare(own, read).cosine < _READING:
+            raise SpecificationError(
+                f"{path}: the network as read differs from ONNX Runtime's own run of the file, so an operator in it is not "
+                "supported as it is used there. Export the network again with opset 18 and static shapes, without resizing"
+            )
+
+
 def surrogate_manifest(spec: Specification, source: Mapping[str, Any], recogniser: nn.Module) -> dict[str, Any]:
     """The manifest fields that every surrogate has."""
     window = spec.input.window
+    assert window is not None  # CropRecogniser refused a box
     with torch.no_grad():
         size = recogniser(torch.full((1, 3, CROP, CROP), 0.5)).shape[1]
     strangers = {} if spec.impostor_mean is None else {"impostor_mean": spec.impostor_mean}

@@ -140,6 +140,7 @@ FACE_DESCRIBE: dict[str, dict[str, Any]] = {
     "original": {**IMAGE, "description": "canonical crop"},
     "mask": {"layout": "NCHW", "range": (0.0, 1.0), "description": "where the crop may change, feathered"},
     "image": {**IMAGE, "description": "protected crop"},
+    "decoded": {**IMAGE, "description": "decoding of latent plus offset, not clamped"},
     "difference": {**IMAGE, "range": (-1.0, 1.0), "description": "protected crop minus original"},
 }
 
@@ -213,6 +214,10 @@ def build_student_engine(kind: str) -> Callable[[Sources, Path], None]:
 
     def build(sources: Sources, folder: Path) -> None:
         student, metadata = sources.student(kind)
+        if "thresholds" not in metadata:
+            raise click.UsageError(
+                f"student-{kind}.safetensors states no thresholds. Measure them: python -m faceprotect_export.train.thresholds"
+            )
         facts = {key: metadata[key] for key in ("thresholds", "impostor_mean", "heads")}
         card = _card(sources, name, {k: v for k, v in metadata.items() if k not in facts})
         recipe = EngineRecipe(

@@ -20,6 +20,7 @@ Points = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 CROP = 256
+_BAND = 1 << 20  # pixels rendered at a time
 ARCFACE_112: Points = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -128,14 +129,18 @@ def aligned_crop(
     transform = np.vstack([transform, [0, 0, 1]])
     transform[:2] *= ratio
     transform[:2, 2] += (ratio - 1) / 2
-    shrink = int(np.floor(1.0 / np.sqrt(max(abs(np.linalg.det(transform[:2, :2])), 1e-12)) + 1e-6))
-    if shrink > 1:  # render at a multiple of the size, then average: exact area filter
-        up = np.diag([shrink, shrink, 1.0])
-        up[:2, 2] = (shrink - 1) / 2
-        transform = up @ transform
-    side = size * max(shrink, 1)
-    crop = cv2.warpAffine(photo, transform[:2], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    crop = crop.astype(np.float32) / (255.0 if photo.dtype == np.uint8 else 1.0)
-    if shrink > 1:
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    # A large face is rendered at a multiple of the size, then averaged: an exact area filter.
+    shrink = max(int(np.floor(1.0 / np.sqrt(max(abs(np.linalg.det(transform[:2, :2])), 1e-12)) + 1e-6)), 1)
+    up = np.diag([shrink, shrink, 1.0])
+    up[:2, 2] = (shrink - 1) / 2
+    transform = up @ transform
+    rows = max(_BAND // (size * shrink * shrink), 1)  # in bands, or a face that fills a 50 MP photo would take a gigabyte
+    crop = np.empty((size, size, 3), np.float32)
+    for top in range(0, size, rows):
+        count = min(rows, size - top)
+        own = transform[:2] - [[0, 0, 0], [0, 0, top * shrink]]
+        shape = (size * shrink, count * shrink)
+        band = cv2.warpAffine(photo, own, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        band = band.astype(np.float32) / (255.0 if photo.dtype == np.uint8 else 1.0)
+        crop[top : top + count] = cv2.resize(band, (size, count), interpolation=cv2.INTER_AREA) if shrink > 1 else band
     return np.ascontiguousarray(crop.transpose(2, 0, 1)[None])

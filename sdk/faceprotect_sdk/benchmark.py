@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
@@ -116,12 +116,6 @@ def _report(subject: str, device: str, seconds: list[float], cold: float, thread
         runtime=_runtime(),
         version=__version__,
     )
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def peak_rss_mb() -> float | None:

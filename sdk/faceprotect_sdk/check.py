@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import Face, overlap, scaled
-from faceprotect_sdk.judge import anchor, best_similarity, verdict
+from faceprotect_sdk.faces import Face, overlap, scaled, shift
+from faceprotect_sdk.judge import anchor, similarity_at, verdict
 from faceprotect_sdk.photo import Photo
 from faceprotect_sdk.quality import Quality, psnr, ssim
 from faceprotect_sdk.recognisers import Recogniser
@@ -66,27 +66,35 @@ def _check_face(
     panel: Sequence[Recogniser],
     dependent: AbstractSet[str],
 ) -> FaceCheck | None:
-    places = _places(face, first.shape, second.shape, others)
+    places, seen = _places(face, first.shape, second.shape, others)
     if not places:
         return None
     verdicts = tuple(
         verdict(
             recogniser,
-            best_similarity(anchor(recogniser, first, face), second, places),
+            similarity_at(anchor(recogniser, first, face), second, places, same_place=False),
             took_part=recogniser.name in dependent,
         )
         for recogniser in panel
     )
     before, after = aligned_crop(first, face.points), aligned_crop(second, places[0].points)
-    return FaceCheck(index, face.box, verdicts, Quality(psnr(before, after), ssim(before, after)))
+    moved = None if seen is None else shift(places[0], seen)
+    return FaceCheck(index, face.box, verdicts, Quality(psnr(before, after), ssim(before, after), moved))
 
 
-def _places(face: Face, first: tuple[int, ...], second: tuple[int, ...], others: Sequence[Face]) -> list[Face]:
-    """Where the face may lie in the second photo: the same place (scaled), and where the detector finds it."""
+def _places(
+    face: Face, first: tuple[int, ...], second: tuple[int, ...], others: Sequence[Face]
+) -> tuple[list[Face], Face | None]:
+    """Where the face may lie in the second photo: the same place (scaled), and where the detector finds it.
+
+    Where it does not find it there, or the second photo is cut otherwise, every face of that photo: the recognisers get
+    the best of them, and a face that has only become hard to detect does not pass for protected. Also returns the face
+    that the detector finds at the same place, if any.
+    """
     ratio_y, ratio_x = second[0] / first[0], second[1] / first[1]
     same_shape = abs(ratio_x / ratio_y - 1) < _SAME_ASPECT
     moved = scaled(face, ratio_x, ratio_y)
     nearest = max(others, key=lambda other: overlap(moved, other), default=None)
-    if same_shape and (nearest is None or overlap(moved, nearest) >= _SAME_PLACE):
-        return [moved] if nearest is None else [moved, nearest]
-    return [others[0]] if others else []  # another picture: its largest face
+    if same_shape and nearest is not None and overlap(moved, nearest) >= _SAME_PLACE:
+        return [moved, nearest], nearest
+    return ([moved, *others] if same_shape else list(others)), None

@@ -88,11 +88,12 @@ faces_option = click.option(
 def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
     """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched."""
     from faceprotect_sdk.protect_files import ProtectFiles
+    from faceprotect_sdk.write import is_folder
 
-    if output is not None and len(photos) > 1 and not output.is_dir():
+    if output is not None and len(photos) > 1 and not is_folder(output):
         raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
     codes: list[int] = []
-    with ProtectFiles(output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
+    with ProtectFiles(photos, output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
         for photo in photos:
 
             def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
@@ -167,14 +168,16 @@ for _command in (engines, export, benchmark, doctor):
 def _guarded(
     name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None
 ) -> int:
-    """Run the work of one input; a foreseen failure becomes its exit code, so that a batch can go on."""
+    """Run the work of one input; a failure becomes its exit code, so that a batch can go on."""
     from faceprotect_engines.errors import EngineError
     from faceprotect_sdk.errors import FaceprotectError
 
     try:
         code, document = work()
-    except (FaceprotectError, EngineError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
         code = int(exit_code_of(error))
+        if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
+            error = RuntimeError(f"internal error, please report it: {type(error).__name__}: {error}")
         document = failure_json(name, error, code)
         if line is not None:
             line.clear()

@@ -131,7 +131,7 @@ def surrogate_specification(
     threshold: float | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for ``build_surrogate``: the JSON specification with the options laid over it."""
-    from faceprotect_sdk.recognisers import THRESHOLD, onnx_specification
+    from faceprotect_sdk.specification import THRESHOLD, onnx_specification
 
     has_file = spec is not None or model.with_suffix(".json").is_file() or model.with_name("fr.json").is_file()
     document: dict[str, Any] = {}

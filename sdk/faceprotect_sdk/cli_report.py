@@ -16,8 +16,8 @@ from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
 
 _STATUS = {
     "protected": "protected",
-    "still_matched": "NOT protected: changed, but still matched; nothing was written. Try --strength high",
-    "no_face": "no face found; nothing was written. Pass a larger or upright photo",
+    "still_matched": "NOT protected: changed, but still matched. Try --strength high",
+    "no_face": "no face found. Pass a larger or upright photo",
 }
 _CHECK_STATUS = {
     "not_matched": "not matched by any recogniser here",
@@ -94,7 +94,8 @@ def show_failure(name: str, error: BaseException) -> None:
 def show_protect(photo: Path, written: Path | None, result: ProtectResult) -> None:
     """A protection as text."""
     arrow = f" -> {written}" if written else ""
-    click.echo(f"{photo}{arrow}: {_STATUS[result.status]}")
+    nothing = "" if written else "; nothing was written"
+    click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
     for face in result.faces:
         moved = "" if face.quality.points_moved is None else f", points moved {100 * face.quality.points_moved:.1f} %"
         click.echo(

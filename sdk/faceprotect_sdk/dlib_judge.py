@@ -65,7 +65,7 @@ class DlibRecogniser:
         self._net = dlib.face_recognition_model_v1(str(folder / _FACE_NET))
         self._landmarks = dlib.shape_predictor(str(folder / _LANDMARKS))
         self._detector = dlib.get_frontal_face_detector()
-        self.identity = frozenset({self.name, sha256_file(folder / _FACE_NET)})
+        self.identity = frozenset({sha256_file(folder / _FACE_NET)})
 
     def locate(self, pixels: NDArray[np.uint8], face: Face) -> Any:
         """Dlib's own five landmarks of the face, in photo pixels."""

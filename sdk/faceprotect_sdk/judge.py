@@ -19,10 +19,10 @@ from faceprotect_sdk.recognisers import (
     EngineRecogniser,
     OnnxRecogniser,
     Recogniser,
-    onnx_specification,
 )
 from faceprotect_sdk.result import Verdict
 from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.specification import onnx_specification
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,17 @@ def anchor(recogniser: Recogniser, pixels: NDArray[np.uint8], face: Face) -> Anc
     return Anchor(recogniser, place, recogniser.embed(pixels, place))
 
 
-def similarity_at(original: Anchor, pixels: NDArray[np.uint8], found: Sequence[Face] = ()) -> float:
-    """Similarity to the original of the same place in another photo of the same size.
+def similarity_at(
+    original: Anchor, pixels: NDArray[np.uint8], found: Sequence[Face] = (), *, same_place: bool = True
+) -> float:
+    """Largest similarity to the original over several cuts of another photo.
 
-    ``found``: where a detector sees the face there. A recogniser gets the best of these cuts and the original's own, so
-    that points which moved do not pass for protection.
+    ``found``: where a detector sees faces there. ``same_place``: also at the original's own place, in a photo of the
+    same size. A recogniser gets the best of the cuts, so that points which moved do not pass for protection.
     """
     recogniser = original.recogniser
-    places = [original.place, *(recogniser.locate(pixels, face) for face in found)]
+    places = [original.place] if same_place else []
+    places += [recogniser.locate(pixels, face) for face in found]
     return max(recogniser.similarity(original.embedding, recogniser.embed(pixels, place)) for place in places)
 
 
@@ -135,20 +138,21 @@ def _of_collection(folder: Path, threads: int | None) -> list[Recogniser]:
 
 
 def unique(recognisers: Iterable[Recogniser]) -> list[Recogniser]:
-    """Without repetitions of a name, first ones kept."""
+    """Without repetitions of a recogniser, first ones kept.
+
+    Raises RecogniserError where two different networks have one name: neither may be dropped without a word.
+    """
     kept: dict[str, Recogniser] = {}
     for recogniser in recognisers:
-        kept.setdefault(recogniser.name, recogniser)
+        known = kept.setdefault(recogniser.name, recogniser)
+        if not known.identity & recogniser.identity:
+            raise RecogniserError(
+                f"two different recognisers are called '{recogniser.name}'. Rename a file given to --judge, "
+                "or export a surrogate again with --name OTHER"
+            )
     return list(kept.values())
 
 
 def took_part(recogniser: Recogniser, searched: Iterable[frozenset[str]]) -> bool:
     """Whether the search used this recogniser, or another one with the same weights (by ``identity``)."""
     return any(recogniser.identity & identity for identity in searched)
-
-
-def best_similarity(original: Anchor, pixels: NDArray[np.uint8], faces: Sequence[Face]) -> float:
-    """Largest similarity over several placements of the face in another photo, the original's own not included."""
-    recogniser = original.recogniser
-    places = [recogniser.locate(pixels, face) for face in faces]
-    return max(recogniser.similarity(original.embedding, recogniser.embed(pixels, place)) for place in places)

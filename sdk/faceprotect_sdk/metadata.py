@@ -1,7 +1,8 @@
-"""What is kept of a photo's metadata: camera settings and orientation. What names a place or a person is dropped.
+"""What is kept of a photo's metadata: how the camera took it, when, and its orientation.
 
-Dropped: GPS, the embedded thumbnail (it shows the unprotected face), maker notes (they may hold previews and face
-boxes), XMP and IPTC (names, places, face regions), PNG text.
+Only the tags listed here are copied. So everything that names a place, a person or a device is dropped: GPS, artist and
+owner, descriptions and comments, serial numbers, the embedded thumbnail (it shows the unprotected face), maker notes
+(they may hold previews and face boxes), XMP and IPTC (names, places, face regions), PNG text.
 """
 
 from __future__ import annotations
@@ -13,22 +14,52 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
-#: GPS, interoperability, maker note, and the XMP, IPTC, Photoshop and thumbnail tags of the main directory.
-DROPPED = frozenset({0x8825, 0xA005, 0x927C, 0x02BC, 0x83BB, 0x8649, 0x0201, 0x0202, 0x501B})
+#: Make, model, resolution, date, colour positioning.
+MAIN_TAGS = frozenset({0x010F, 0x0110, ORIENTATION, 0x011A, 0x011B, 0x0128, 0x0132, 0x0213})
+#: Exposure, aperture, sensitivity, dates and their zones, metering, flash, focal length, colour space, size, focal plane,
+#: scene and processing modes, lens make and model.
+CAMERA_TAGS = frozenset({
+    0x829A, 0x829D, 0x8822, 0x8827, 0x8830, 0x8831, 0x8832, 0x9000, 0x9003, 0x9004, 0x9010, 0x9011, 0x9012, 0x9101, 0x9102,
+    *range(0x9201, 0x920B), 0x9290, 0x9291, 0x9292, 0xA000, 0xA001, 0xA002, 0xA003, 0xA20E, 0xA20F, 0xA210, 0xA215, 0xA217,
+    0xA300, 0xA301, *range(0xA401, 0xA40B), 0xA40C, 0xA432, 0xA433, 0xA434, 0xA460, 0xA500,
+})  # fmt: skip
 
 
-def clean_exif(exif: Image.Exif) -> bytes:
-    """EXIF block without anything of :data:`DROPPED`, orientation kept; empty bytes when nothing is left."""
+def clean_exif(exif: Image.Exif) -> tuple[bytes, int]:
+    """EXIF block with the listed tags only, and how many of them could not be written again.
+
+    Empty bytes when nothing is left.
+    """
     from PIL import Image
 
-    kept = Image.Exif()
-    for tag, value in exif.items():
-        if tag not in DROPPED and tag != EXIF_IFD:
-            kept[tag] = value
-    camera = {tag: value for tag, value in exif.get_ifd(EXIF_IFD).items() if tag not in DROPPED}
-    if camera:
-        kept.get_ifd(EXIF_IFD).update(camera)
-    return kept.tobytes() if len(kept) or camera else b""
+    kept, damaged = Image.Exif(), 0
+    for directory, tags in ((None, MAIN_TAGS), (EXIF_IFD, CAMERA_TAGS)):
+        source = exif if directory is None else exif.get_ifd(directory)
+        for tag in sorted(tags & set(source)):
+            target = kept if directory is None else kept.get_ifd(directory)
+            target[tag] = source[tag]
+            if not _writable(kept):
+                del target[tag]
+                damaged += 1
+    return (kept.tobytes() if len(kept) or kept.get_ifd(EXIF_IFD) else b""), damaged
+
+
+def _writable(exif: Image.Exif) -> bool:
+    """Whether Pillow can serialise the block; a value of an unexpected type makes it fail in many ways."""
+    try:
+        exif.tobytes()
+    except Exception:  # noqa: BLE001 - whatever it is, the tag just added is to blame and is left out
+        return False
+    return True
+
+
+def orientation_only(orientation: int) -> bytes:
+    """EXIF block with nothing but the orientation; empty for 1."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif.tobytes() if orientation != 1 else b""
 
 
 def orientation_of(exif: Image.Exif) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.errors import UnreadableInput, UsageError
-from faceprotect_sdk.metadata import clean_exif, orientation_of
+from faceprotect_sdk.metadata import clean_exif, orientation_of, orientation_only
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +35,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
     "WEBP": (".webp",),
 }
+#: PIL modes of 16-bit grey; "I" is how older versions of Pillow open such a PNG.
+_DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
 _CONTAINER: dict[str, Container] = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WEBP"}
 
 
@@ -192,6 +194,8 @@ def _from_opened(image: Image.Image, data: bytes, where: str) -> Photo:
 def _from_pil(image: Image.Image, container: Container | None = None, lossless: bool | None = None) -> Photo:
     from PIL import Image
 
+    if isinstance(image, Image.Image) and container is None:
+        _load_pil(image)
     if not isinstance(image, Image.Image):
         raise UsageError(
             f"a photo is a path, bytes, a PIL image or a uint8 array, got {type(image).__name__}. "
@@ -200,24 +204,42 @@ def _from_pil(image: Image.Image, container: Container | None = None, lossless: 
     chosen = container or _CONTAINER.get(image.format or "", "PNG")
     _check_size(image.width, image.height, "the image given")
     base = _common(image, chosen, (chosen == "PNG") if lossless is None else lossless)
-    grey = image.mode in ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L")
-    image, notes = _to_rgb_mode(image)
-    if image.mode == "CMYK" or "profile" in " ".join(notes):
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in _DEEP_GREY:
+        pixels = np.repeat(np.clip(np.asarray(image), 0, 65535).astype(np.uint16)[..., None], 3, 2)
+        return _upright(replace(base, container="PNG", lossless=True, pixels=pixels, grey=True))
+    if image.mode == "CMYK":
         base = replace(base, icc=None)
+    image, notes = _to_rgb_mode(image)
     pixels = np.asarray(image.convert("RGB"))
     alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
     return _upright(replace(base, pixels=pixels, alpha=alpha, grey=grey, notes=base.notes + notes))
 
 
+def _load_pil(image: Image.Image) -> None:
+    """Decode an image that the app has opened; raises UnreadableInput as for a file."""
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise UnreadableInput("the image given is animated. Save one frame as a still image first")
+    _check_size(image.width, image.height, "the image given")
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UnreadableInput(f"the image given is truncated or damaged ({error}). Get it again") from error
+
+
 def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
     """Everything but the pixels."""
+    kept, orientation = b"", 1
     notes: tuple[str, ...] = ()
+    # A damaged block must not be copied blindly (it may hold a place) nor stop the photo, nor turn it.
     try:
         exif = image.getexif()
-        kept, orientation = clean_exif(exif), orientation_of(exif)
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, struct.error) as error:
-        # A damaged block must not be copied blindly (it may hold a place) nor stop the photo.
-        kept, orientation = b"", 1
+        orientation = orientation_of(exif)
+        kept, damaged = clean_exif(exif)
+        if damaged:
+            notes = (f"{damaged} damaged EXIF tags were left out",)
+    except Exception as error:  # noqa: BLE001 - Pillow reads foreign bytes here, and fails in as many ways as there are
+        kept = orientation_only(orientation)
         notes = (f"EXIF was damaged and left out ({type(error).__name__})",)
     dpi = image.info.get("dpi")
     return Photo(
@@ -234,14 +256,18 @@ def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
 
 def _to_rgb_mode(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """The image in mode RGB, RGBA, L or LA, and notes of what changed."""
+    if image.mode in ("RGB", "L") and "transparency" in image.info:  # one colour that means transparent
+        return image.convert("RGBA" if image.mode == "RGB" else "LA"), ("the transparent colour became an alpha channel",)
     if image.mode in ("RGB", "RGBA", "L", "LA"):
         return image, ()
     if image.mode == "CMYK":
         return _from_cmyk(image), ("CMYK was converted to RGB; its ICC profile was left out",)
     if image.mode == "P":
         return image.convert("RGBA" if "transparency" in image.info else "RGB"), ("the palette became true colour",)
-    if image.mode in ("1", "I", "I;16", "I;16B", "I;16L", "F"):
-        return image.convert("L"), (f"mode {image.mode} became 8-bit grey",)
+    if image.mode == "1":
+        return image.convert("L"), ("black and white became 8-bit grey",)
+    if image.mode == "F":
+        raise UsageError("a PIL image of mode F has no known range. Scale it to 0..255 and convert it: image.convert('L')")
     return image.convert("RGBA" if "A" in image.mode or "a" in image.mode else "RGB"), ()
 
 

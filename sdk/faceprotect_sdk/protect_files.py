@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from faceprotect_sdk.errors import OutputError
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
@@ -19,6 +20,7 @@ class ProtectFiles:
 
     def __init__(
         self,
+        photos: Sequence[Path],
         *,
         output: Path | None,
         method: str,
@@ -35,7 +37,9 @@ class ProtectFiles:
         device: str,
         threads: int | None,
     ) -> None:
-        """The options of the command."""
+        """``photos``: all inputs, none of which may be an output. The rest are the options of the command."""
+        self._inputs = {photo.absolute() for photo in photos}
+        self._written: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
         self._seed, self._faces = seed, faces
         self._protector = Protector(
@@ -68,14 +72,25 @@ class ProtectFiles:
         """
         photo = load(path)
         target = output_path(photo, self._output)
-        check_output(target, path, force=self._force)
+        beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
+        for candidate in (target, beside) if self._keep_unconfirmed else (target,):
+            self._check(candidate, path)
         result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
         if result.image is not None:
-            write_atomic(target, result.image, force=self._force)
-            return result, target
+            return result, self._write(target, result.image)
         if result.unconfirmed is not None and self._keep_unconfirmed:
-            beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
-            check_output(beside, path, force=self._force)
-            write_atomic(beside, result.unconfirmed, force=self._force)
-            return result, beside
+            return result, self._write(beside, result.unconfirmed)
         return result, None
+
+    def _check(self, target: Path, source: Path) -> None:
+        """Raise OutputError for a target that cannot be written, or that would replace another photo of this run."""
+        check_output(target, source, force=self._force)
+        if target.absolute() in self._written:
+            raise OutputError(f"{target}: was written for another photo of this run. Give {source} a run of its own")
+        if target.absolute() in self._inputs:
+            raise OutputError(f"{target}: is itself to be protected in this run. Leave it out, or choose another -o")
+
+    def _write(self, target: Path, data: bytes) -> Path:
+        write_atomic(target, data, force=self._force)
+        self._written.add(target.absolute())
+        return target

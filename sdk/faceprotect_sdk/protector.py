@@ -57,10 +57,11 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable.
+        ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
+        needs engines built with their torch program; those that ship have none).
         ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on;
-        ``without``: shipped ones to leave out. ``judges``: ONNX
-        files, folders, or "dlib", that score beside the shipped judges and, with ``installed_judges``, dlib where it is
+        ``without``: shipped ones to leave out of the search; they judge. ``judges``: ONNX files, folders, or "dlib", that
+        score (on the CPU) beside the shipped judges and, with ``installed_judges``, dlib where it is
         installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each going further, for
         as long as the written bytes are still matched. Raises UsageError for a value out of range.
         """
@@ -166,7 +167,8 @@ class Protector:
     ) -> ProtectResult:
         with watch("load"):
             searched = list(self._method.surrogates())
-            panel = judge.unique([*searched, *self._panel()])
+            left_out = judge.shipped_surrogates(self._room, [])
+            panel = judge.unique([*searched, *left_out, *self._panel()])
         with watch("embed"):
             before = self._written_original(source, pixels)
             sessions = [
@@ -186,7 +188,7 @@ class Protector:
                 for session in sessions:
                     changed = session.paste(changed, mask, source.grey)
                 data = encode(source.with_pixels(changed), quality=self.quality)
-            _report(progress, Progress("score", len(chosen), len(chosen), 1, 1))
+            _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
             with watch("score"):
                 written = load(data).rgb8()
                 for session in sessions:

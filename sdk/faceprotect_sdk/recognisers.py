@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.spec import TensorSpec
-from faceprotect_sdk.align import ARCFACE_112, Window, aligned_crop
+from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.errors import RecogniserError
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.result import Measure
+from faceprotect_sdk.specification import THRESHOLD, SpecificationError, parse_specification
 
 Embedding = NDArray[np.float32]
 Pixels8 = NDArray[np.uint8]
-
-THRESHOLD = "far_1e-2"
 
 
 class Recogniser(Protocol):
@@ -124,8 +122,9 @@ def spread_of(threshold: float, impostor_mean: Any) -> float:
 
 
 def identity_of(manifest: Manifest) -> frozenset[str]:
-    """Names and digests by which two recognisers are seen to share weights."""
-    marks = {manifest.name, *(weights.sha256 for weights in manifest.weights)}
+    """Digests by which two recognisers are seen to share weights: of the graph, of package weights, of the source."""
+    marks = {weights.sha256 for weights in manifest.weights}
+    marks |= {manifest.files["graph"].sha256} if "graph" in manifest.files else set()
     marks |= {str(manifest.source[key]) for key in ("sha256", "model_sha256") if manifest.source.get(key)}
     return frozenset(marks)
 
@@ -137,36 +136,26 @@ class OnnxRecogniser:
     own_landmarks = False
 
     def __init__(self, path: Path, spec: Mapping[str, Any], templates: Mapping[str, Any], threads: int | None) -> None:
-        """Open ``path`` on the CPU.
-
-        ``spec``: input (name, shape, range, color, template), output (name), thresholds; ``templates``: name to size
-        and five points (None: the tight box of the face, stretched).
-        """
+        """Open ``path`` on the CPU; ``spec`` and ``templates`` as in :func:`specification.parse_specification`."""
         from faceprotect_engines.backends.ort import open_ort
         from faceprotect_engines.digest import sha256_file
 
         self.name = path.stem
         try:
-            entry = spec["input"]
-            self.threshold = float(spec["thresholds"][THRESHOLD])
-            self.spread = spread_of(self.threshold, spec.get("impostor_mean"))
-            self._input = str(entry.get("name", "image"))
-            self._output = str((spec.get("output") or {}).get("name", "embedding"))
-            self._low, self._high = (float(value) for value in entry.get("range", (0, 1)))
-            self._bgr = str(entry.get("color", "RGB")).upper() == "BGR"
-            height, width = (int(value) for value in entry["shape"][-2:])
-            template = entry.get("template", "arcface112")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecogniserError(
-                f"{path}: its specification lacks or garbles {error}. It needs input.shape, input.template, "
-                f"thresholds['{THRESHOLD}'], as in fr.json"
-            ) from error
+            parsed = parse_specification(spec, templates)
+        except SpecificationError as error:
+            raise SpecificationError(f"{path}: {error}") from error
+        if THRESHOLD not in parsed.thresholds:
+            raise SpecificationError(f"{path}: its specification states no thresholds['{THRESHOLD}']")
         if not path.is_file():
             raise RecogniserError(f"{path}: no such file. Check the path given to --judge")
-        self.identity = frozenset({self.name, sha256_file(path)})
-        self._size = (height, width)
-        self._window = _window(path, template, templates, height)
-        shape = (None, 3, height, width)
+        self.threshold = parsed.thresholds[THRESHOLD]
+        self.spread = spread_of(self.threshold, parsed.impostor_mean)
+        self._spec = parsed.input
+        self._input = str(spec["input"].get("name", "image"))
+        self._output = str(parsed.output or "embedding")
+        self.identity = frozenset({sha256_file(path)})
+        shape = (None, 3, parsed.input.size, parsed.input.size)
         manifest = Manifest(
             name=self.name if self.name.isidentifier() else "recogniser",
             role="judge",
@@ -183,14 +172,13 @@ class OnnxRecogniser:
 
     def embed(self, pixels: Pixels8, place: Any) -> Embedding:
         """Embedding [E] of the face's template window."""
-        if self._window is None:
-            image = _boxed(pixels, place, self._size)
+        window = self._spec.window
+        if window is None:
+            image = _boxed(pixels, place, self._spec.size)
         else:
-            rows, cols = self._window.matrices()
+            rows, cols = window.matrices()
             image = np.asarray(rows @ aligned_crop(pixels, place.points) @ cols, np.float32)
-        if self._bgr:
-            image = image[:, ::-1]
-        feed = np.ascontiguousarray(image * (self._high - self._low) + self._low, np.float32)
+        feed = self._spec.feed(image)
         return np.asarray(self._engine.run({self._input: feed})[self._output], np.float32).ravel()
 
     def similarity(self, first: Embedding, second: Embedding) -> float:
@@ -202,58 +190,13 @@ class OnnxRecogniser:
         self._engine.close()
 
 
-def _window(path: Path, template: Any, templates: Mapping[str, Any], size: int) -> Window | None:
-    known: dict[str, Any] = {"arcface112": {"size": 112, "points": ARCFACE_112.tolist()}, **templates}
-    if template not in known:
-        raise RecogniserError(f"{path}: unknown template '{template}'; known here: {', '.join(sorted(known))}")
-    points = known[template]["points"]
-    if points is None:
-        return None
-    scale = size / float(known[template]["size"])
-    return Window.from_points(((np.asarray(points) + 0.5) * scale - 0.5).tolist(), size)
-
-
-def _boxed(pixels: Pixels8, face: Face, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The tight box of a face stretched to ``size`` (height, width): [1, 3, h, w] float32 0..1."""
+def _boxed(pixels: Pixels8, face: Face, size: int) -> NDArray[np.float32]:
+    """The tight box of a face stretched to a square: [1, 3, size, size] float32 0..1."""
     import cv2
 
     height, width = pixels.shape[:2]
     x0, y0 = max(int(face.box[0]), 0), max(int(face.box[1]), 0)
     x1, y1 = min(int(np.ceil(face.box[2])), width), min(int(np.ceil(face.box[3])), height)
     patch = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    resized = cv2.resize(patch, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32) / 255.0
-
-
-def onnx_specification(path: Path, spec: Path | None = None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Specification and templates of an ONNX recogniser.
-
-    From ``spec``, or ``<stem>.json`` beside the model, or the model's entry in the ``fr.json`` beside it.
-    """
-    own, shared = spec or path.with_suffix(".json"), path.with_name("fr.json")
-    if spec is not None and not spec.is_file():
-        raise RecogniserError(f"{spec}: no such file. Check the path given to --spec")
-    document = _read_json(own) if own.is_file() else _read_json(shared) if shared.is_file() else None
-    if document is None:
-        raise RecogniserError(
-            f"{path}: how to feed it is not known. Put {own.name} beside it, with the fields of an entry of fr.json: "
-            '{"input": {"shape": [1, 3, 112, 112], "range": [0, 1], "template": "arcface112"}, '
-            f'"thresholds": {{"{THRESHOLD}": 0.3}}}}'
-        )
-    templates = document.get("templates", {})
-    if "models" not in document:
-        return document, templates
-    for entry in document["models"].values():
-        if entry.get("file") == path.name:
-            return entry, templates
-    raise RecogniserError(f"{path}: fr.json beside it has no entry for this file. Add one, or write {own.name}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecogniserError(f"{path}: cannot be read as JSON ({error}). Correct it and run again") from error
-    if not isinstance(document, dict):
-        raise RecogniserError(f"{path}: must hold a JSON object. Correct it and run again")
-    return document

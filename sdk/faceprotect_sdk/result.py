@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ class FaceResult:
         """JSON object; without the per-step trace."""
         document = asdict(self)
         del document["trace"]
-        return document
+        return finite(document)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,17 @@ class ProtectResult:
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the protected photo atomically; never replaces a file without ``force``.
 
-        Raises :class:`NotProtected` if the status is anything but "protected", and what
-        :func:`faceprotect_sdk.write.write_atomic` raises.
+        Raises :class:`NotProtected` if the status is anything but "protected", OutputError for a suffix that is not the
+        container's, and what :func:`faceprotect_sdk.write.write_atomic` raises.
         """
-        from faceprotect_sdk.write import check_output, write_atomic
+        from faceprotect_sdk.write import check_output, check_suffix, write_atomic
 
         if self.image is None:
             raise NotProtected(
                 f"the photo is not protected (status {self.status}), so nothing is written to {path}. "
                 "Try a higher strength: --strength high"
             )
+        check_suffix(Path(path), self.container)
         check_output(Path(path), None, force=force)
         write_atomic(Path(path), self.image, force=force)
         return Path(path)
@@ -184,4 +186,15 @@ class CheckResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON object."""
-        return {**asdict(self), "exit_code": int(self.exit_code)}
+        return finite({**asdict(self), "exit_code": int(self.exit_code)})  # type: ignore[no-any-return]
+
+
+def finite(value: Any) -> Any:
+    """The same document with None for every number that is not finite: JSON has no word for those."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

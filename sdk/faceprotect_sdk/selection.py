@@ -20,8 +20,9 @@ _MARGIN = 0.5
 def select(pixels: NDArray[np.uint8], selection: Selection, detect: Detect) -> tuple[tuple[Face, ...], int]:
     """The faces meant and how many there are in all.
 
-    ``pixels``: uint8 RGB [H, W, 3]. A box is searched for the one face whose centre is nearest its own; a box without a
-    face is left out, so that the number of faces found says so. Raises UsageError for anything else.
+    ``pixels``: uint8 RGB [H, W, 3]. A box is searched for the one face whose centre is nearest its own. Where one box
+    holds no face none is returned, and the number says how many do: the app's faces are confirmed all or not at all.
+    Raises UsageError for anything else.
     """
     if isinstance(selection, str):
         if selection not in ("all", "largest"):
@@ -37,11 +38,17 @@ def select(pixels: NDArray[np.uint8], selection: Selection, detect: Detect) -> t
 def _own_face(pixels: NDArray[np.uint8], item: Any, detect: Detect) -> Face | None:
     if isinstance(item, Face):
         return item
-    array = np.asarray(item, np.float64)
+    try:
+        array = np.asarray(item, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a face is a Face, five (x, y) points or a box (x0, y0, x1, y1), got {item!r}") from error
     if not np.isfinite(array).all():
         raise UsageError("a face's coordinates must be finite numbers, in pixels of the upright photo")
     if array.shape == (5, 2):
-        return Face(box_of_points(array), array, 1.0)
+        try:
+            return Face(box_of_points(array), array, 1.0)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     if array.shape == (4,):
         return _face_in_box(pixels, array, detect)
     raise UsageError(f"a face is a Face, five (x, y) points or a box (x0, y0, x1, y1), got shape {list(array.shape)}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import Face
+from faceprotect_sdk.faces import Face, shift
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, took_part, verdict
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.paste import paste
@@ -118,7 +118,8 @@ class FaceSession:
         """Search once; beyond the first time with a margin widened by what was missing, and a wider budget."""
         if self.verdicts:
             spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
-            missing = max(one.excess / spreads[one.recogniser] for one in self.verdicts)
+            lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if np.isfinite(one.excess)]
+            missing = max(lacks, default=0.0)
             self.strength = self.strength.widened(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP, _WIDER)
 
         def report(step: int, steps: int) -> None:
@@ -181,12 +182,6 @@ class FaceSession:
             steps=len(self.trace),
             trace=tuple(self.trace),
         )
-
-
-def shift(first: Face, second: Face) -> float:
-    """Largest distance between corresponding points, as a part of the first face's width."""
-    width = max(first.box[2] - first.box[0], 1.0)
-    return float(np.linalg.norm(second.points - first.points, axis=1).max() / width)
 
 
 def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:

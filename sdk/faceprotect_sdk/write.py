@@ -20,20 +20,33 @@ def output_path(photo: Photo, output: Path | None, *, marker: str = "protected")
     name = f"{source.stem}_{marker}{source.suffix}"
     if output is None:
         return source.with_name(name)
-    if output.is_dir() or not output.suffix:
+    if is_folder(output) or not output.suffix:
         return output / name
-    if output.suffix.lower() not in SUFFIXES[photo.container]:
-        wanted = output.with_suffix(SUFFIXES[photo.container][0])
-        raise OutputError(f"{output}: the output keeps the input's container, {photo.container}. Use -o '{wanted}'")
+    check_suffix(output, photo.container)
     return output
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; raises :class:`OutputError` where the rights do not even let one look."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be reached ({error.strerror or error}). Choose another with -o") from error
+
+
+def check_suffix(path: Path, container: str) -> None:
+    """Raise :class:`OutputError` unless the name says what will be in the file."""
+    if path.suffix.lower() not in SUFFIXES[container]:
+        wanted = path.with_suffix(SUFFIXES[container][0])
+        raise OutputError(f"{path}: the output keeps the input's container, {container}. Name it '{wanted}'")
 
 
 def check_output(path: Path, source: Path | None, *, force: bool) -> None:
     """Raise :class:`OutputError` for what would fail after the work is done; writes nothing."""
+    if is_folder(path):
+        raise OutputError(f"{path}: is a folder. Name a file in it: -o '{path}/NAME'")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"{path}: is the input itself, and the original is never replaced. Choose another -o")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder. Name a file in it: -o '{path}/NAME'")
     if path.exists() and not force:
         raise OutputError(f"{path}: already exists. Add --force to replace it, or choose another -o")
     folder = path.parent

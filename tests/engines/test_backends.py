@@ -88,7 +88,7 @@ def test_graph_and_autograd_agree(tmp_path: Path, positional: bool, as_dict: boo
 def test_torch_without_a_program_says_how_to_build_it(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     toy_models.affine(tmp_path / "affine")
-    with pytest.raises(EngineNotFound, match="faceprotect-sdk export"):
+    with pytest.raises(EngineNotFound, match="zoo affine --program"):
         Store([tmp_path], tmp_path).open("affine", "torch")
 
 

@@ -24,6 +24,7 @@ from faceprotect_engines import (
     load_recipe,
     run_recipe,
 )
+from faceprotect_engines.constraint import ConstraintSettings, judge, start_constraint
 
 DRAWS = {"probability": 0.5, "resize": [0.5, 1.0], "shift": 1, "blur": [0, 1], "noise_std": 0.02, "flip": 0.5}
 RECIPE: dict[str, Any] = {
@@ -135,6 +136,17 @@ def test_a_budget_too_small_to_pass_is_spent_where_it_helps_most(bench: Bench) -
     assert result.passed is False
     assert float(np.square(offset).sum()) <= 0.04 * 1.1 + 1e-6
     assert sum(float((a * offset).sum()) for a in directions(2)) >= 0.95 * best
+
+
+def test_within_the_budget_beats_nearer_to_the_limit() -> None:
+    """The first look is far over the budget and almost there; a later one within it misses more, and is kept."""
+    settings, limit = ConstraintSettings(budget=1.0), np.zeros(1, np.float32)
+    state = start_constraint(settings, limit)
+    kept = []
+    for similarity, penalty in ((0.1, 5.0), (0.5, 0.9), (0.2, 3.0), (0.4, 1.0)):
+        state, verdict = judge(settings, state, np.array([similarity], np.float32), limit, penalty)
+        kept.append(verdict.keep)
+    assert kept == [True, True, False, True]
 
 
 def test_patience_stops_early_and_counts_from_the_last_improvement(bench: Bench) -> None:

@@ -81,10 +81,10 @@ def test_unknown_name_lists_the_known_ones(store: Store) -> None:
         store.open("afine")
 
 
-@pytest.mark.parametrize("name", ["../affine", "zoo/../affine", ".", ""])
+@pytest.mark.parametrize("name", ["../zoo/affine", "affine/../affine", "./affine", "affine/", ".", ""])
 def test_a_name_is_never_a_path_into_the_roots(store: Store, name: str) -> None:
     with pytest.raises(EngineNotFound):
-        Store([store.roots[0] / "affine" / "none"], store.cache).open(name)
+        store.open(name)
 
 
 def test_one_flipped_bit_is_corrupt(store: Store) -> None:

@@ -42,3 +42,9 @@ def test_report_takes_the_worst_output_and_the_median_sample() -> None:
     merged = median_report(reports)
     assert merged.relative_error == pytest.approx(0.01, rel=1e-3)
     assert merged.as_dict(1e-4)["outputs"]["a"]["relative_error"] == 0.0
+
+
+def test_one_sample_that_is_not_finite_fails_the_engine() -> None:
+    good, bad = np.ones(3, np.float32), np.array([1, np.nan, 1], np.float32)
+    reports = [report({"loss": good}, {"loss": measured}) for measured in (good, bad, good)]
+    assert not median_report(reports).passes(1e-4)

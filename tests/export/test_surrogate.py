@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from export_tools import SHARED
 from torch import Tensor, nn
 
+from faceprotect_engines.errors import EngineCorrupt
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.store import Store
+from faceprotect_export import onnx_reader
 from faceprotect_export.onnx_writer import write
-from faceprotect_export.surrogate import SpecificationError, build_surrogate, parse_specification, smooth_samples
+from faceprotect_export.surrogate import build_surrogate, smooth_samples
 from faceprotect_export.vjp import trace
 from faceprotect_sdk.align import ARCFACE_112
+from faceprotect_sdk.specification import SpecificationError, parse_specification
 
 SPEC: dict[str, Any] = {
     "input": {"shape": [1, 3, 56, 56], "color": "BGR", "range": [-1, 1], "template": "small"},
@@ -92,9 +95,22 @@ def test_wrong_specification_is_named(change: dict[str, Any], message: str) -> N
         parse_specification({**SPEC, **change}, TEMPLATES)
 
 
-def test_box_template_is_refused_with_the_way_out() -> None:
+def test_box_template_is_refused_with_the_way_out(model: Path, tmp_path: Path) -> None:
+    spec = {**SPEC, "input": {"shape": [1, 3, 8, 8], "template": "box"}}
     with pytest.raises(SpecificationError, match=r"input\.points"):
-        parse_specification({**SPEC, "input": {"shape": [1, 3, 8, 8], "template": "box"}}, {"box": {"size": 8, "points": None}})
+        build_surrogate(model, tmp_path / "engine", spec=spec, templates={"box": {"size": 8, "points": None}})
+
+
+def test_a_network_that_is_misread_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(onnx_reader.OPERATORS, "Relu", lambda inputs, attributes: inputs[0])
+    with pytest.raises(SpecificationError, match="differs from ONNX Runtime"):
+        build_surrogate(model, tmp_path / "engine", spec=SPEC, templates=TEMPLATES)
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_name_that_no_engine_can_have_is_refused_first(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineCorrupt, match="name"):
+        build_surrogate(model, tmp_path / "engine", spec=SPEC, templates=TEMPLATES, name="my model (1)")
 
 
 def test_wrong_size_is_reported_in_the_users_terms(model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import toy_zoo
 from PIL import Image
 
+from faceprotect_sdk import Photo, Protector, ProtectResult
 from faceprotect_sdk.cli import main
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
@@ -306,3 +307,40 @@ def test_export_without_torch_says_what_to_install(
     assert code == 1
     assert "faceprotect-sdk[export]" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_never_replaces_its_own_photos(capsys: pytest.CaptureFixture[str], tmp_path: Path, pixels: np.ndarray) -> None:
+    out = tmp_path / "out"
+    for folder in (tmp_path / "a", tmp_path / "b", out):
+        folder.mkdir()
+        Image.fromarray(pixels).save(folder / "me.png")
+    arguments = (tmp_path / "a/me.png", tmp_path / "b/me.png", "-o", out, "--force", "--json", *QUIET)
+    code, documents, error = _run(capsys, "protect", *arguments)
+    assert code == 2
+    assert [document["status"] for document in documents] == ["protected", "error"]
+    assert "another photo of this run" in error
+    Image.fromarray(pixels).save(out / "me_protected.png")
+    kept = (out / "me_protected.png").read_bytes()
+    code, _, error = _run(capsys, "protect", out / "me.png", out / "me_protected.png", "--force", *QUIET)
+    assert code == 2
+    assert "in this run" in error
+    assert (out / "me_protected.png").read_bytes() == kept
+
+
+def test_what_nobody_foresaw_ends_one_input_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, png: Path
+) -> None:
+    second = png.with_name("two.png")
+    shutil.copy(png, second)
+    honest = Protector.protect
+
+    def protect(self: Protector, photo: Photo, **options: object) -> ProtectResult:
+        if photo.path == png:
+            raise RuntimeError("odd")
+        return honest(self, photo, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Protector, "protect", protect)
+    code, documents, error = _run(capsys, "protect", png, second, "--json", *QUIET)
+    assert code == 1
+    assert [document["status"] for document in documents] == ["error", "protected"]
+    assert "internal error" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, RecogniserError, dlib_judge
+from faceprotect_sdk.align import CANONICAL_POINTS
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.judge import given_judges, verdict
 from faceprotect_sdk.recognisers import OnnxRecogniser
@@ -178,3 +180,50 @@ def test_dlib_knows_a_person_and_tells_two_apart() -> None:
     assert said.measure == "distance"
     assert said.distance == pytest.approx(0.0)
     assert said.distance_threshold == pytest.approx(0.6)
+
+
+def test_mean_and_deviation_are_applied(tmp_path: Path, pixels: np.ndarray, room: EngineRoom) -> None:
+    place = Face((0, 0, 320, 240), CANONICAL_POINTS, 1.0)
+    plain, scaled = (_fr_model(tmp_path / name) for name in ("plain.onnx", "scaled.onnx"))
+    plain.with_suffix(".json").write_text(json.dumps(SPEC))
+    shifted = {**SPEC["input"], "mean": [0.1, 0.2, 0.3], "std": 0.5}
+    scaled.with_suffix(".json").write_text(json.dumps({**SPEC, "input": shifted}))
+    first, second = given_judges([plain, scaled], room)
+    assert isinstance(first, OnnxRecogniser)
+    run = first._engine.run
+    seen: list[np.ndarray] = []
+    first._engine.run = lambda feeds: seen.append(feeds["image"]) or run(feeds)  # type: ignore[method-assign, func-returns-value]
+    first.embed(pixels, place)
+    expected = run({"image": (seen[0] - np.reshape([0.1, 0.2, 0.3], (1, 3, 1, 1)).astype(np.float32)) / np.float32(0.5)})
+    np.testing.assert_allclose(second.embed(pixels, place), expected["embedding"].ravel(), rtol=1e-4, atol=1e-4)
+
+
+def test_two_networks_of_one_name_are_refused(tmp_path: Path, store: Store, pixels: np.ndarray) -> None:
+    judges = [toy_zoo.make_judge(tmp_path / folder / "model", seed) for folder, seed in (("a", 1), ("b", 2))]
+    settings = {"store": store, "device": "cpu", "installed_judges": False}
+    with Protector(judges=judges, **settings) as protector, pytest.raises(RecogniserError, match="'model'"):
+        protector.protect(pixels)
+    with Protector(judges=judges[:1] * 2, attempts=1, **settings) as protector:
+        assert len(protector.protect(pixels).faces[0].verdicts) == 4
+
+
+def test_a_face_that_only_the_detector_misses_is_still_matched(protector: Protector) -> None:
+    before = toy_zoo.photo(640, 240, faces=2)
+    faces = protector.faces(before)
+    after = before.copy()
+    x, y = faces[1].points.mean(0).round().astype(int)
+    after[y - 1 : y + 2, x - 1 : x + 2] = before[0, 0]
+    after[..., 0] = np.where(np.hypot(*np.ogrid[-y : 240 - y, -x : 640 - x]) < 20, before[0, 0, 0], after[..., 0])
+    assert len(protector.faces(after)) == 1
+    result = protector.check(before, after)
+    assert result.faces[1].quality.points_moved is None
+    assert result.faces[0].quality.points_moved == 0
+    assert result.faces[1].matched
+
+
+def test_what_is_not_a_number_is_null_in_json(room: EngineRoom, protector: Protector, pixels: np.ndarray) -> None:
+    result = protector.protect(pixels)
+    (judge,) = given_judges(["toy-judge"], room)
+    face = replace(result.faces[0], verdicts=(verdict(judge, float("nan"), took_part=False),))
+    document = json.loads(json.dumps(face.to_json(), allow_nan=False))
+    assert document["verdicts"][0] == {**document["verdicts"][0], "similarity": None, "matched": True}

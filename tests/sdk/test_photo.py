@@ -248,3 +248,55 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
     )
     with pytest.raises(UnreadableInput, match="110 megapixels"):
         load(smaller)
+
+
+def test_who_took_the_photo_is_dropped_and_how_is_kept() -> None:
+    exif = _exif(6)
+    names = {0x010E: "at Ann's", 0x013B: "Ann", 0x8298: "Ann", 0x9C9D: b"A\0n\0n\0\0\0"}
+    for tag, value in names.items():
+        exif[tag] = value
+    exif[0x0110] = "Camera 1"
+    exif.get_ifd(0x8769).update({0xA430: "Ann", 0xA431: "123", 0x9286: b"ASCII\0\0\0Ann", 0x829A: 0.01, 0x9003: "2026:01:01 00:00:00"})
+    data = encode(load(_bytes(Image.fromarray(_gradient()), "JPEG", exif=exif)))
+    assert b"Ann" not in data
+    assert b"A\0n\0n" not in data
+    with Image.open(io.BytesIO(data)) as written:
+        kept = written.getexif()
+        assert (kept[0x0112], kept[0x0110]) == (6, "Camera 1")
+        assert set(kept.get_ifd(0x8769)) == {0x829A, 0x9003}
+
+
+def test_one_odd_tag_does_not_turn_the_photo() -> None:
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 3)
+    exif += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x0128, 4, 1, 70000)
+    exif += struct.pack("<HHI", 0x0110, 2, 4) + b"Cam\0" + struct.pack("<I", 0)
+    photo = load(_bytes(Image.fromarray(_gradient()), "JPEG", exif=exif))
+    assert photo.orientation == 6
+    assert photo.size == (40, 60)
+    assert "damaged" in photo.notes[0]
+    with Image.open(io.BytesIO(encode(photo))) as written:
+        assert dict(written.getexif()) == {0x0112: 6, 0x0110: "Cam"}
+
+
+def test_opened_images_are_checked_like_files(tmp_path: Path) -> None:
+    frames = [Image.fromarray(_gradient() // (n + 1)) for n in range(2)]
+    moving = _bytes(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    with Image.open(io.BytesIO(moving)) as opened, pytest.raises(UnreadableInput, match="animated"):
+        load(opened)
+    data = _bytes(Image.fromarray(_gradient()), "JPEG")
+    with Image.open(io.BytesIO(data[:-200])) as cut, pytest.raises(UnreadableInput, match="truncated"):
+        load(cut)
+    deep = np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27
+    with Image.open(io.BytesIO(_bytes(Image.fromarray(deep), "PNG"))) as opened:
+        photo = load(opened)
+    assert photo.grey
+    np.testing.assert_array_equal(photo.pixels[..., 0], deep)
+
+
+def test_a_transparent_colour_becomes_alpha() -> None:
+    colours = _gradient()
+    photo = load(_bytes(Image.fromarray(colours), "PNG", transparency=tuple(int(v) for v in colours[3, 4])))
+    assert photo.alpha is not None
+    assert photo.alpha[3, 4] == 0
+    assert photo.alpha.max() == 255
+    np.testing.assert_array_equal(photo.pixels, colours)

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from PIL import Image
 
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
-from faceprotect_sdk import NotProtected, Progress, Protector, UsageError
+from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
+from faceprotect_sdk.session import FaceSession
 
 
 def test_a_face_is_protected_and_the_rest_of_the_photo_untouched(protector: Protector, pixels: np.ndarray) -> None:
@@ -37,6 +39,8 @@ def test_a_face_is_protected_and_the_rest_of_the_photo_untouched(protector: Prot
     ]
     assert all(v.before == pytest.approx(1.0) and v.similarity < v.threshold for v in face.verdicts)
     assert result.device == "cpu"
+    with pytest.raises(OutputError, match="PNG"):
+        result.save("still.jpg")
 
 
 def test_verdicts_are_those_of_the_encoded_bytes(store: Store, jpeg: Path) -> None:
@@ -76,16 +80,28 @@ def test_a_judge_that_still_matches_means_no_image(store: Store, tmp_path: Path,
     assert not (tmp_path / "x.png").exists()
 
 
-def test_one_face_that_fails_withholds_the_photo(protector: Protector) -> None:
+def test_one_face_that_fails_withholds_the_photo(protector: Protector, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = toy_zoo.photo(640, 240, faces=2)
-    result = protector.protect(photo)
-    assert result.faces_found == 2
-    assert len(result.faces) == 2
-    assert result.protected == all(face.status == "protected" for face in result.faces)
-    assert (result.image is not None) == result.protected
     largest = protector.protect(photo, faces="largest")
-    assert len(largest.faces) == 1
-    assert largest.faces_found == 2
+    assert (largest.protected, len(largest.faces), largest.faces_found) == (True, 1, 2)
+    honest = FaceSession.paste
+
+    def paste(session: FaceSession, pixels: Any, *rest: Any) -> Any:
+        return pixels if session.index == 1 else honest(session, pixels, *rest)  # the second face keeps its pixels
+
+    monkeypatch.setattr(FaceSession, "paste", paste)
+    result = protector.protect(photo)
+    assert [face.status for face in result.faces] == ["protected", "still_matched"]
+    assert (result.status, result.image) == ("still_matched", None)
+
+
+def test_a_surrogate_left_out_of_the_search_judges(store: Store, pixels: np.ndarray) -> None:
+    settings = {"store": store, "device": "cpu", "installed_judges": False}
+    with Protector(without=["toy-b"], attempts=1, **settings) as protector:
+        verdicts = {v.recogniser: v for v in protector.protect(pixels).faces[0].verdicts}
+        assert not verdicts["toy-b"].took_part
+    with Protector(without=["toy-x"], **settings) as protector, pytest.raises(UsageError, match="toy-a"):
+        protector.check(pixels, pixels)
 
 
 def test_no_face(protector: Protector) -> None:
@@ -104,7 +120,8 @@ def test_the_apps_own_faces(protector: Protector, pixels: np.ndarray) -> None:
     np.testing.assert_allclose(np.array(by_points.faces[0].points), face.points)
     np.testing.assert_allclose(np.array(by_box.faces[0].points), face.points, atol=4)
     assert protector.protect(pixels, faces=[(0, 0, 40, 40)]).status == "no_face"
-    for bad in ([(1, 2, 3)], "some", [(9, 9, 3, 3)], [np.full((5, 2), np.nan)]):
+    bad_faces = ([(1, 2, 3)], "some", [(9, 9, 3, 3)], [np.full((5, 2), np.nan)], ["me"], [[(1, 2), (3,)]], [np.ones((5, 2))])
+    for bad in bad_faces:
         with pytest.raises(UsageError):
             protector.protect(pixels, faces=bad)  # type: ignore[arg-type]
 
@@ -123,7 +140,7 @@ def test_a_turned_photo_is_protected_and_stays_turned(protector: Protector, orie
         assert written.getexif()[0x0112] == orientation
 
 
-def test_grey_alpha_and_sixteen_bits(protector: Protector, pixels: np.ndarray) -> None:
+def test_grey_and_alpha(protector: Protector, pixels: np.ndarray) -> None:
     alpha = np.dstack([pixels, np.full(pixels.shape[:2], 200, np.uint8)])
     result = protector.protect(alpha)
     assert result.image is not None

@@ -90,7 +90,7 @@ def _pool(g: Graph, image: str) -> str:
     return g.op("AveragePool", image, kernel_shape=[8, 8], strides=[8, 8])
 
 
-def _grow(g: Graph, latent: str) -> str:
+def _grow(g: Graph, latent: str, name: str | None = None) -> str:
     empty = g.const([])
     sizes = g.const([1, 3, 256, 256], np.int64)
     return g.op(
@@ -102,6 +102,7 @@ def _grow(g: Graph, latent: str) -> str:
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
+        name=name,
     )
 
 
@@ -192,7 +193,8 @@ def _make_autoencoder(root: Path) -> None:
     g.save(root / "face-encoder", {"image": IMAGE}, {"latent": LATENT}, role="encoder")
     g = Graph()
     g.op("Add", "original", _difference(g), name="image")
-    g.save(root / "latent-decode", _DECODE_INPUTS, {"image": IMAGE}, role="decoder")
+    _grow(g, g.op("Add", "latent", "offset"), name="decoded")
+    g.save(root / "latent-decode", _DECODE_INPUTS, {"image": IMAGE, "decoded": IMAGE}, role="decoder")
 
 
 _DECODE_INPUTS = {"latent": LATENT, "offset": LATENT, "decoded_original": IMAGE, "original": IMAGE, "mask": MASK}
@@ -243,7 +245,7 @@ def _make_step(folder: Path) -> None:
 def recipe(steps: int = 40) -> dict:
     """The recipe of the method ``latent`` over these engines."""
     decode = {name: name for name in _DECODE_INPUTS}
-    plain = {"latent": "latent", "offset": "zero_offset", "decoded_original": "zero_image", "original": "zero_image"}
+    plain = {"latent": "latent", "offset": "zero_offset", "decoded_original": "original", "original": "original"}
     return {
         "schema": 1,
         "name": "latent",
@@ -253,8 +255,8 @@ def recipe(steps: int = 40) -> dict:
             {
                 "kind": "map",
                 "engine": "latent-decode",
-                "inputs": {**plain, "mask": "full_mask"},
-                "outputs": {"image": "decoded_original"},
+                "inputs": {**plain, "mask": "mask"},
+                "outputs": {"decoded": "decoded_original"},
             },
             {
                 "kind": "descend",
@@ -262,7 +264,6 @@ def recipe(steps: int = 40) -> dict:
                 "variable": "offset",
                 "inputs": {
                     **decode,
-                    "image_cotangent": "image_cotangent",
                     **{_reference(name): _reference(name) for name in SURROGATES},
                 },
                 "optimiser": {"name": "adamw", "learning_rate": 0.02},

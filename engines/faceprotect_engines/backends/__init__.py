@@ -28,8 +28,8 @@ class LoadRequest:
         """Relative path of the file listed as `key`; raises EngineNotFound with the command that makes it."""
         if key not in self.manifest.files:
             raise EngineNotFound(
-                f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}; "
-                f"build it with: faceprotect-sdk export (needs pip install 'faceprotect-sdk[export]')"
+                f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}. Use another --device, or build the "
+                f"engine in a checkout of the project: python -m faceprotect_export.zoo {self.manifest.name} --program"
             )
         return self.manifest.files[key].path
 

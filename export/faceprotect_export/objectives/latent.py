@@ -50,18 +50,24 @@ def ssim(image: Tensor, other: Tensor, window: int = 7) -> Tensor:
 
 def protected_image(decoder: nn.Module, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     """``original`` plus the masked difference of two decodings: what the autoencoder cannot reconstruct cancels."""
-    return (original + mask * (decoder(latent + offset) - decoded_original)).clamp(0, 1)
+    return combine(decoder(latent + offset), decoded_original, original, mask)
+
+
+def combine(decoded: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """The same, for a decoding that is there already."""
+    return (original + mask * (decoded - decoded_original)).clamp(0, 1)
 
 
 class LatentDecode(nn.Module):
-    """Forward only: the image for an offset."""
+    """Forward only: the image for an offset, and the plain decoding (not clamped, so that it cancels where it overshoots)."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return {"image": protected_image(self.decoder, latent, offset, decoded_original, original, mask)}
+        decoded = self.decoder(latent + offset)
+        return {"image": combine(decoded, decoded_original, original, mask), "decoded": decoded}
 
 
 class LatentStep(nn.Module):

@@ -1,20 +1,24 @@
 """Distil surrogates from teachers, around the path that the search takes.
 
-``python -m faceprotect_export.train.students CROPS.npy... --teachers DIR --decoder WEIGHTS -o DIR --minutes 60``
+``python -m faceprotect_export.train.students CROPS.npy... --teachers DIR --autoencoder WEIGHTS -o DIR --minutes 60``
 
-``--teachers`` is a folder with an ``fr.json`` (role ``surrogate`` only; judges are refused). Students are trained side by side
-so that the teachers, the dearest part, run once for all of them. Resumes from ``DIR/state.safetensors``.
+``--teachers`` is a folder with an ``fr.json``; models with the role ``surrogate`` teach, others are left out. Students are trained
+side by side so that the teachers, the dearest part, run once for all of them. Resumes from ``DIR/state.safetensors``.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceprotect_export.modules.autoencoder import Autoencoder
@@ -28,6 +32,7 @@ SIZE = 160  # canonical crops are kept at this size while training; windows scal
 REPLAYS = 4
 ASKED = 2  # teachers asked at each step of a walk: they cost as much as a student
 EMA = 0.998
+SLOPE = 0.5  # weight of the slopes' mismatch beside the values'
 
 
 class Teachers(nn.Module):
@@ -63,6 +68,26 @@ def agreement(student: Student, embedding: Tensor, wanted: dict[str, Tensor]) ->
     return torch.stack([1 - scale * (parts[name] * target).sum(1) for name, target in wanted.items()]).mean(0)
 
 
+@dataclass(frozen=True)
+class Slope:
+    """Where a teacher sends a search: the gradient of its similarity to ``reference`` [N, E] at some crops.
+
+    A search follows gradients, and a student that agrees in value alone may have any: two networks of the same values on photos
+    differ in slope between them (Czarnecki et al., "Sobolev training for neural networks", 2017).
+    """
+
+    teacher: str
+    reference: Tensor
+    gradient: Tensor
+
+    def mismatch(self, student: Student, embedding: Tensor, crops: Tensor) -> Tensor:
+        """Mean of 1 - cosine between both gradients, each seen at half resolution: what a smooth change can follow."""
+        parts = dict(zip(student.heads.sizes, torch.split(embedding, list(student.heads.sizes.values()), 1), strict=True))
+        (own,) = torch.autograd.grad((parts[self.teacher] * self.reference).sum(), crops, create_graph=True)
+        first, second = (F.avg_pool2d(g, 2).flatten(1) for g in (own, self.gradient))
+        return (1 - F.cosine_similarity(first, second, dim=1, eps=1e-12)).mean()
+
+
 class Trainer:
     """The students, their average weights and their optimiser."""
 
@@ -73,13 +98,19 @@ class Trainer:
         self.average = {k: v.clone() for k, v in self.students.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.students.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
 
-    def step(self, crops: Tensor, wanted: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """One update on ``crops``; returns the gradient of the disagreement to the crops, and the losses."""
+    def step(self, crops: Tensor, wanted: dict[str, Tensor], slope: Slope | None = None) -> tuple[Tensor, dict[str, float]]:
+        """One update on ``crops``; returns the gradient of the disagreement to the crops, and the losses.
+
+        ``slope``: a teacher's gradient there, which the students' own is to point along.
+        """
         crops = crops.detach().requires_grad_(True)
         losses = {}
         with torch.autocast("cpu", torch.bfloat16):
             for kind, student in self.students.items():
-                losses[kind] = agreement(student, student(crops), wanted).mean()
+                embedding = student(crops)
+                losses[kind] = agreement(student, embedding, wanted).mean()
+                if slope is not None:
+                    losses[f"{kind} slope"] = SLOPE * slope.mismatch(student, embedding, crops)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.students.parameters(), 2.0)
@@ -91,36 +122,53 @@ class Trainer:
         assert crops.grad is not None
         return crops.grad, {k: v.item() for k, v in losses.items()}
 
-    def teacher_direction(self, name: str, crops: Tensor, reference: Tensor) -> Tensor:
-        """Gradient that takes ``crops`` away from ``reference`` in one teacher's eyes: the directions that do matter."""
+    def slope(self, guide: str, crops: Tensor, start: Tensor) -> Slope:
+        """How the similarity to ``start`` changes at ``crops`` in the eyes of a teacher, or of a student, by name.
+
+        A teacher's slopes are those that do matter; a student's lead where a search on it will go.
+        """
+        embed = partial(self.teachers.one, guide) if guide in self.teachers.sizes else self._frozen(guide)
+        with torch.no_grad():
+            reference = embed(start)
         crops = crops.detach().requires_grad_(True)
-        loss = -(self.teachers.one(name, crops) * reference).sum()
-        return torch.autograd.grad(loss, crops)[0]
+        return Slope(guide, reference, torch.autograd.grad((embed(crops) * reference).sum(), crops)[0])
+
+    def _frozen(self, kind: str) -> Callable[[Tensor], Tensor]:
+        """A student as the search will see it: its averaged weights, normalisation by running statistics."""
+        weights = {k.split(".", 1)[1]: v for k, v in self.average.items() if k.startswith(f"{kind}.")}
+        student = self.students[kind]
+
+        def embed(crops: Tensor) -> Tensor:
+            student.eval()
+            with torch.autocast("cpu", torch.bfloat16):
+                embedding = torch.func.functional_call(student, weights, crops)
+            student.train()
+            return embedding.float()  # type: ignore[no-any-return]
+
+        return embed
 
     def walk(self, crops: Tensor, rng: np.random.Generator) -> dict[str, float]:
-        """Train on one batch along its walk of ``REPLAYS`` steps."""
+        """Train on one batch along its walk of ``REPLAYS`` steps, led by a teacher, a student or their disagreement."""
         names = list(self.teachers.sizes)
         walk = perturb.begin(perturb.augment(crops, rng), rng)
-        guide = str(rng.choice(names)) if rng.random() < 0.3 else None
+        guide = str(rng.choice([rng.choice(names), rng.choice(list(self.students)), ""], p=[0.7, 0.2, 0.1]))
         latent = offset = None
         if self.autoencoder is not None and rng.random() < 0.35:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 latent = self.autoencoder.encoder(walk.start.contiguous(memory_format=torch.channels_last))
             offset = torch.zeros_like(latent)
-        reference, losses = None, {}
+        losses: dict[str, float] = {}
         for replay in range(REPLAYS):
             asked = [str(n) for n in rng.choice(names, min(ASKED, len(names)), replace=False)]
-            if guide and guide not in asked:
-                asked[0] = guide
             position = walk.crops
             with torch.no_grad():
                 wanted = {name: self.teachers.one(name, position) for name in asked}
-            gradient, losses = self.step(position, wanted)
+            slope = self.slope(guide, position, walk.start) if guide else None
+            gradient, losses = self.step(position, wanted, slope if guide in names else None)
             if replay == REPLAYS - 1:
                 break
-            if guide:
-                reference = wanted[guide] if reference is None else reference
-                gradient = self.teacher_direction(guide, position, reference)
+            if slope is not None:
+                gradient = -slope.gradient
             fraction = (replay + 1) / (REPLAYS - 1)
             if latent is not None and offset is not None:
                 with torch.autocast("cpu", torch.bfloat16):

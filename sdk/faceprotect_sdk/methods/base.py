@@ -18,8 +18,8 @@ class Strength:
 
     ``margin``: how far below its threshold each surrogate's similarity has to fall, in units of the recogniser's
     ``spread`` (one means: as unlike as two strangers are). More survives recompression and other recognisers.
-    ``budget``: the largest penalty, in the method's own measure of the change; it ends the search short of the margin
-    where the margin would cost more.
+    ``budget``: the largest penalty, in the method's own measure of the change; where the margin would cost more, the
+    search gets as near to it as the budget allows.
     """
 
     margin: float
@@ -59,14 +59,12 @@ class SearchResult:
     """What a search found.
 
     ``difference``: [3, 256, 256] float32 RGB, photo scale 0..1, already weighted by the mask. ``passed``: whether every
-    surrogate got below its limit (None: the method does not know). ``timings``: seconds per stage.
+    surrogate got below its limit (None: the method does not know). ``trace``: one row of figures per step.
     """
 
     difference: NDArray[np.float32]
     passed: bool | None
     trace: tuple[Mapping[str, Any], ...]
-    timings: Mapping[str, float]
-    stop: str
 
 
 class Method(Protocol):

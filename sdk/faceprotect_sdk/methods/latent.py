@@ -1,4 +1,4 @@
-"""``latent``: the smallest offset in the latent of a face autoencoder that no surrogate recognises.
+"""``latent``: an offset in the latent of a face autoencoder that no surrogate recognises, within a budget of change.
 
 The recipe (``recipes/latent.json`` beside the engines) does the work; this file names its arrays:
 
@@ -9,9 +9,6 @@ array               shape                 content
 ``mask``            [1, 1, 256, 256]      where it may change
 ``reference_NAME``  [1, E]                own unit embedding, one per surrogate of the step engine (- is _)
 ``limit``           [K]                   similarity to get below, threshold minus margin
-``image_cotangent`` [1, 3, 256, 256]      zeros: the gradient of surrogates that join at run time
-``zero_image``      [1, 3, 256, 256]      zeros, and
-``full_mask``       [1, 1, 256, 256]      ones: with them ``latent-decode`` gives the plain decoding
 ``zero_offset``     as the latent         zeros
 ==================  ====================  ==========================================================
 
@@ -73,13 +70,17 @@ class Latent:
         """Surrogates inside the step engine, in its order."""
         return [str(name) for name in self._room.manifest(self.step).metadata.get("surrogates", ())]
 
+    def _used(self) -> list[str]:
+        """Those that are not left out; raises UsageError for leaving out what is not there."""
+        names = self._names()
+        if unknown := self._without - set(names):
+            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join(names)}")
+        return [name for name in names if name not in self._without]
+
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
         """Shipped surrogates in use, in the step engine's order, then those of further folders."""
         if self._own is None:
-            names = self._names()
-            used = [name for name in names if name not in self._without]
-            if unknown := self._without - set(names):
-                raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join(names)}")
+            used = self._used()
             if not used and not self._folders:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
@@ -89,8 +90,7 @@ class Latent:
 
     def identities(self) -> tuple[frozenset[str], ...]:
         """Names and weight digests of every surrogate, from the manifests."""
-        names = [name for name in self._names() if name not in self._without]
-        engines: list[str | Path] = [*names, *self._folders]
+        engines: list[str | Path] = [*self._used(), *self._folders]
         return tuple(identity_of(self._room.manifest(engine)) for engine in engines)
 
     def search(self, request: SearchRequest) -> SearchResult:
@@ -112,7 +112,7 @@ class Latent:
             progress=forward,
         )
         difference = np.asarray(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
-        return SearchResult(difference, result.passed, tuple(result.trace), dict(result.timings), result.stop)
+        return SearchResult(difference, result.passed, tuple(result.trace))
 
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
         spec = self._room(self.step).spec
@@ -122,9 +122,6 @@ class Latent:
             "original": request.crop,
             "mask": request.mask,
             "limit": np.array(limits, np.float32),
-            "image_cotangent": np.zeros_like(request.crop),
-            "zero_image": np.zeros_like(request.crop),
-            "full_mask": np.ones_like(request.mask),
             "zero_offset": spec.input("latent").zeros(),
         }
         for name in self._names():
