@@ -1,8 +1,7 @@
-"""Fixtures: the toy zoo, a protector over it, and sockets that refuse."""
+"""Fixtures: the toy zoo and a protector over it."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +12,6 @@ from PIL import Image
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk.protector import Protector
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library works offline: any socket is a failure."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the library opened a socket")
-
-    class Refusing(socket.socket):
-        """Still a class, so that modules which derive from it can be imported."""
-
-        __init__ = refuse
-
-    monkeypatch.setattr(socket, "socket", Refusing)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,11 @@ def main(photos: Path, out: Path, size: int, longest_side: int) -> None:
     crops, names = [], []
     with Store().open("face-detector") as detector:
         for path in tqdm(sorted(p for p in photos.rglob("*") if p.suffix.lower() in SUFFIXES)):
-            photo = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            read = cv2.imread(str(path))
+            if read is None:
+                click.echo(f"{path}: left out, it cannot be decoded", err=True)
+                continue
+            photo = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
             height, width = photo.shape[:2]
             faces = [f for f in detect(photo, detector, longest_side=longest_side) if f.area > SMALLEST_FACE * height * width]
             if not faces:
@@ -52,6 +56,8 @@ def main(photos: Path, out: Path, size: int, longest_side: int) -> None:
             crop = aligned_crop(photo, face.points, size)[0].transpose(1, 2, 0)
             crops.append((crop * 255).round().astype(np.uint8))
             names.append(path.name)
+    if not crops:
+        raise click.UsageError(f"{photos}: no photo with a face in it")
     np.save(out, np.stack(crops))
     out.with_suffix(".txt").write_text("\n".join(names) + "\n")
 

@@ -26,13 +26,13 @@ from faceprotect_export.modules.students import Student, build_student
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
-from faceprotect_sdk.align import Window
+from faceprotect_sdk.specification import parse_specification
 
 SIZE = 160  # canonical crops are kept at this size while training; windows scale with it
 REPLAYS = 4
-ASKED = 2  # teachers asked at each step of a walk: they cost as much as a student
+ASKED = 2  # teachers asked at each step of a walk that none of them leads: they cost as much as a student
 EMA = 0.998
-SLOPE = 0.5  # weight of the slopes' mismatch beside the values'
+SLOPE = 1.0  # weight of the slopes' mismatch beside the values'
 
 
 class Teachers(nn.Module):
@@ -48,8 +48,10 @@ class Teachers(nn.Module):
         self.nets = nn.ModuleDict({name: load_onnx(folder / model["file"]) for name, model in models.items()})
         self.windows = {}
         for name, model in models.items():
-            template = listing["templates"][model["input"]["template"]]
-            rows, cols = Window.from_points(template["points"], template["size"]).matrices(SIZE)
+            spec = parse_specification(model, listing.get("templates")).input
+            if spec.window is None or (spec.color, spec.low, spec.high, set(spec.mean), set(spec.std)) != ("RGB", 0, 1, {0.0}, {1.0}):
+                raise click.UsageError(f"{folder}/fr.json: '{name}' is not fed with a window of RGB 0..1, which is all that is done here")
+            rows, cols = spec.window.matrices(SIZE)
             self.windows[name] = torch.from_numpy(rows), torch.from_numpy(cols)
         self.requires_grad_(False)
 
@@ -70,20 +72,21 @@ def agreement(student: Student, embedding: Tensor, wanted: dict[str, Tensor]) ->
 
 @dataclass(frozen=True)
 class Slope:
-    """Where a teacher sends a search: the gradient of its similarity to ``reference`` [N, E] at some crops.
+    """Where a recogniser sends a search: its ``embedding`` [N, E] of some crops and the gradient of the similarity to ``reference``.
 
     A search follows gradients, and a student that agrees in value alone may have any: two networks of the same values on photos
     differ in slope between them (Czarnecki et al., "Sobolev training for neural networks", 2017).
     """
 
-    teacher: str
+    name: str
     reference: Tensor
+    embedding: Tensor
     gradient: Tensor
 
     def mismatch(self, student: Student, embedding: Tensor, crops: Tensor) -> Tensor:
         """Mean of 1 - cosine between both gradients, each seen at half resolution: what a smooth change can follow."""
         parts = dict(zip(student.heads.sizes, torch.split(embedding, list(student.heads.sizes.values()), 1), strict=True))
-        (own,) = torch.autograd.grad((parts[self.teacher] * self.reference).sum(), crops, create_graph=True)
+        (own,) = torch.autograd.grad((parts[self.name] * self.reference).sum(), crops, create_graph=True)
         first, second = (F.avg_pool2d(g, 2).flatten(1) for g in (own, self.gradient))
         return (1 - F.cosine_similarity(first, second, dim=1, eps=1e-12)).mean()
 
@@ -122,49 +125,58 @@ class Trainer:
         assert crops.grad is not None
         return crops.grad, {k: v.item() for k, v in losses.items()}
 
-    def slope(self, guide: str, crops: Tensor, start: Tensor) -> Slope:
-        """How the similarity to ``start`` changes at ``crops`` in the eyes of a teacher, or of a student, by name.
+    def slope(self, guide: str, crops: Tensor, reference: Tensor | None) -> Slope:
+        """How the similarity to ``reference`` (or to ``crops`` themselves) changes in the eyes of a teacher, or of a student, by name.
 
         A teacher's slopes are those that do matter; a student's lead where a search on it will go.
         """
         embed = partial(self.teachers.one, guide) if guide in self.teachers.sizes else self._frozen(guide)
-        with torch.no_grad():
-            reference = embed(start)
         crops = crops.detach().requires_grad_(True)
-        return Slope(guide, reference, torch.autograd.grad((embed(crops) * reference).sum(), crops)[0])
+        embedding = embed(crops)
+        reference = embedding.detach() if reference is None else reference
+        gradient = torch.autograd.grad((embedding * reference).sum(), crops)[0]
+        return Slope(guide, reference, embedding.detach(), gradient)
 
     def _frozen(self, kind: str) -> Callable[[Tensor], Tensor]:
-        """A student as the search will see it: its averaged weights, normalisation by running statistics."""
+        """A student as the search will see it: its averaged weights (and on a walk, normalisation by running statistics)."""
         weights = {k.split(".", 1)[1]: v for k, v in self.average.items() if k.startswith(f"{kind}.")}
         student = self.students[kind]
 
         def embed(crops: Tensor) -> Tensor:
-            student.eval()
             with torch.autocast("cpu", torch.bfloat16):
                 embedding = torch.func.functional_call(student, weights, crops)
-            student.train()
             return embedding.float()  # type: ignore[no-any-return]
 
         return embed
 
     def walk(self, crops: Tensor, rng: np.random.Generator) -> dict[str, float]:
-        """Train on one batch along its walk of ``REPLAYS`` steps, led by a teacher, a student or their disagreement."""
+        """Train on one batch along its walk of ``REPLAYS`` steps, led by a teacher, a student or their disagreement.
+
+        Normalisation stays as it is: statistics of photos, not of walks, and half the cost of the slopes' own gradient.
+        """
+        self.students.eval()
         names = list(self.teachers.sizes)
         walk = perturb.begin(perturb.augment(crops, rng), rng)
-        guide = str(rng.choice([rng.choice(names), rng.choice(list(self.students)), ""], p=[0.7, 0.2, 0.1]))
+        guide = str(rng.choice([rng.choice(names), rng.choice(list(self.students)), ""], p=[0.8, 0.1, 0.1]))
         latent = offset = None
         if self.autoencoder is not None and rng.random() < 0.35:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 latent = self.autoencoder.encoder(walk.start.contiguous(memory_format=torch.channels_last))
             offset = torch.zeros_like(latent)
-        losses: dict[str, float] = {}
+        slope, losses = None, {}
+        with torch.no_grad():
+            reference = self.teachers.one(guide, walk.start) if guide in names else None
         for replay in range(REPLAYS):
-            asked = [str(n) for n in rng.choice(names, min(ASKED, len(names)), replace=False)]
             position = walk.crops
-            with torch.no_grad():
-                wanted = {name: self.teachers.one(name, position) for name in asked}
-            slope = self.slope(guide, position, walk.start) if guide else None
-            gradient, losses = self.step(position, wanted, slope if guide in names else None)
+            slope = self.slope(guide, position, reference) if guide else None
+            if slope is not None and guide in names:
+                gradient, losses = self.step(position, {guide: slope.embedding}, slope)
+            else:
+                reference = reference if slope is None else slope.reference
+                asked = [str(n) for n in rng.choice(names, min(ASKED, len(names)), replace=False)]
+                with torch.no_grad():
+                    wanted = {name: self.teachers.one(name, position) for name in asked}
+                gradient, losses = self.step(position, wanted)
             if replay == REPLAYS - 1:
                 break
             if slope is not None:
@@ -177,6 +189,7 @@ class Trainer:
                 walk.change = change / perturb.rms(change).clamp_min(1e-8) * walk.radius * fraction
             else:
                 walk.advance(gradient, fraction)
+        self.students.train()
         return losses
 
     def plain(self, crops: Tensor, wanted: dict[str, Tensor], rng: np.random.Generator) -> dict[str, float]:
@@ -229,7 +242,10 @@ def cached_embeddings(teachers: Teachers, data: np.ndarray, path: Path) -> dict[
                 for name, parts in rows.items():
                     parts.append(teachers.one(name, crops))
         checkpoint.save(path, {name: torch.cat(parts) for name, parts in rows.items()}, {}, half=True)
-    return checkpoint.load(path)[0]
+    known = checkpoint.load(path)[0]
+    if {name: tuple(rows.shape) for name, rows in known.items()} != {n: (len(data), size) for n, size in teachers.sizes.items()}:
+        raise click.UsageError(f"{path} was made of other crops or teachers. Choose another -o, or remove it: rm '{path}'")
+    return known
 
 
 @click.command()
