@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-NUDGE = 2e-6
+NUDGE = 1e-5
 MOVE = 1e-3
 STABLE = 3e-5
 
@@ -39,7 +39,7 @@ def _change(a: Mapping[str, Tensor], b: Mapping[str, Tensor], variables: Sequenc
     return worst
 
 
-def away_from_kinks(run: Runner, sample: Mapping[str, Tensor], variables: Sequence[str], tries: int = 6) -> dict[str, Tensor]:
+def away_from_kinks(run: Runner, sample: Mapping[str, Tensor], variables: Sequence[str], tries: int = 16) -> dict[str, Tensor]:
     """``sample`` itself, or the first of ``tries`` small moves of it, where the gradients that ``run`` gives are stable.
 
     If none is, the stablest. ``run`` maps inputs to outputs that include ``grad_<variable>``.
