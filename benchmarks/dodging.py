@@ -35,6 +35,7 @@ from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import STRENGTHS
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo, load
+from faceprotect_sdk.protector import ATTEMPTS
 from faceprotect_sdk.quality import psnr, ssim
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.room import EngineRoom
@@ -68,7 +69,7 @@ class Bench:
         self.searched = [*(one for one in shipped if one.name not in options["without"]), *added]
         self.protector = Protector(
             options["method"] if options["method"] != "mi-fgsm" else "latent", options["device"], strength=options["strength"],
-            surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=1, threads=options["threads"],
+            surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=options["attempts"], threads=options["threads"],
         )  # fmt: skip
 
     def measure(self, number: str, path: Path, other_path: Path) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Bench:
         if not faces or not other_faces:
             return {"number": number, "error": "no face found"}
         face = faces[0]
-        files, seconds = self._protect(original, pixels, face)
+        files, seconds, attempts = self._protect(original, pixels, face)
         crop = aligned_crop(pixels, face.points)
         final = aligned_crop(load(files["q95"]).rgb8(), face.points)
         seen, after = (face_in_place(p, face, self.room("face-detector")) for p in (pixels, load(files["q95"]).rgb8()))
@@ -97,17 +98,17 @@ class Bench:
             Path(self.options["keep"]).mkdir(parents=True, exist_ok=True)
             Path(self.options["keep"], f"{number}.jpg").write_bytes(files["q95"])
         quality = {"psnr": psnr(crop, final), "ssim": ssim(crop, final), "points_moved": moved}
-        return {"number": number, **quality, "seconds": seconds, "scores": scores}
+        return {"number": number, **quality, "seconds": seconds, "attempts": attempts, "scores": scores}
 
-    def _protect(self, original: Photo, pixels: np.ndarray, face: Any) -> tuple[dict[str, bytes], float]:
-        """The written files by name, and the seconds of the search."""
+    def _protect(self, original: Photo, pixels: np.ndarray, face: Any) -> tuple[dict[str, bytes], float, int]:
+        """The written files by name, the seconds of the searches, and their number."""
         if self.options["method"] == "mi-fgsm":
             changed = paste(original.pixels, self._mi_fgsm(pixels, face), face_mask(), face.points, grey=original.grey)
-            data, seconds = encode(original.with_pixels(changed), quality=95), 0.0
+            data, seconds, attempts = encode(original.with_pixels(changed), quality=95), 0.0, 1
         else:
             result = self.protector.protect(original, faces=[face], seed=self.options["seed"])
-            data, seconds = result.image or result.unconfirmed or b"", result.timings["search"]
-        return {"q95": data, "q75": encode(load(data), quality=75)}, seconds
+            data, seconds, attempts = result.image or result.unconfirmed or b"", result.timings["search"], result.faces[0].attempts
+        return {"q95": data, "q75": encode(load(data), quality=75)}, seconds, attempts
 
     def _mi_fgsm(self, pixels: np.ndarray, face: Any) -> np.ndarray:
         """The baseline, on the same surrogates and mask, scaled to ``--psnr``."""
@@ -145,7 +146,7 @@ def summarise(rows: list[dict[str, Any]], thresholds: dict[str, float], searched
         entry["own_similarity"] = round(float(np.mean([row["scores"][name]["own"] for row in good])), 4)
         table[name] = entry
     moved = [row["points_moved"] for row in good if row["points_moved"] is not None]
-    quality = {key: round(float(np.mean([row[key] for row in good])), 4) for key in ("psnr", "ssim", "seconds")}
+    quality = {key: round(float(np.mean([row[key] for row in good])), 4) for key in ("psnr", "ssim", "seconds", "attempts")}
     quality |= {"points_moved_mean": round(float(np.mean(moved)), 4), "points_moved_p95": round(float(np.quantile(moved, 0.95)), 4)}
     return {"people": len(good), "without_face": len(rows) - len(good), "recognisers": table, "quality": quality}
 
@@ -170,6 +171,7 @@ def resume(work: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @click.option("--strength", type=click.Choice(list(STRENGTHS)), default="medium", show_default=True)
 @click.option("--surrogates", multiple=True, help="Folders of further surrogates to search on.")
 @click.option("--without", multiple=True, help="Shipped surrogates to leave out of the search.")
+@click.option("--attempts", default=ATTEMPTS, show_default=True, help="Searches per face, while a shipped recogniser still matches.")
 @click.option("--dlib/--no-dlib", default=True, show_default=True, help="Also score with dlib-bin.")
 @click.option("--psnr", default=36.0, show_default=True, help="What mi-fgsm is scaled to, in dB.")
 @click.option("--limit", type=int, help="Only the first N pairs.")
