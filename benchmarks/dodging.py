@@ -3,7 +3,8 @@
     python benchmarks/dodging.py --pairs DIR --fr DIR --out benchmarks/results/NAME.json [--method latent] [--without dlib-resnet]
 
 ``--pairs`` holds ``train_align/`` (protected) and ``test_align/`` (another photo of the same person, clean) with matching numbers;
-``--fr`` is a folder of recognisers with an fr.json, of which those with the role ``judge`` score. Written as JPEG (q95, 4:4:4), read
+``--fr`` is a folder of recognisers with an fr.json, of which those with the role ``judge`` score; they have no say in how often a face
+is searched, which the shipped recognisers alone decide (``--attempts``). Written as JPEG (q95, 4:4:4), read
 back, scored at the points of the original; and again after a second JPEG at q75. Faces already measured are kept in ``--work``.
 """
 
@@ -69,7 +70,8 @@ class Bench:
         self.searched = [*(one for one in shipped if one.name not in options["without"]), *added]
         self.protector = Protector(
             options["method"] if options["method"] != "mi-fgsm" else "latent", options["device"], strength=options["strength"],
-            surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=options["attempts"], threads=options["threads"],
+            surrogates=options["surrogates"], without=options["without"], installed_judges=False, attempts=options["attempts"],
+            threads=options["threads"],
         )  # fmt: skip
 
     def measure(self, number: str, path: Path, other_path: Path) -> dict[str, Any]:
