@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from faceprotect_sdk.cli_report import emit
-from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, UsageError
+from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, RecogniserError, UsageError
 
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
@@ -100,6 +100,8 @@ def export() -> None:
 @click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
 def surrogate(model: Path, output: Path, spec: Path | None, **options: Any) -> None:
     """Turn a face recognition MODEL (ONNX) into a gradient engine for --surrogates."""
+    from faceprotect_engines.errors import EngineError
+
     if not model.is_file():
         raise UsageError(f"{model}: no such file. Check the path")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -110,7 +112,7 @@ def surrogate(model: Path, output: Path, spec: Path | None, **options: Any) -> N
     try:
         manifest = build(model, part, **specification)
         part.replace(output)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, RecogniserError, EngineError) as error:
         raise UsageError(f"{model}: cannot be made into a surrogate: {error}") from error
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another -o") from error

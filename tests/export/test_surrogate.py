@@ -21,6 +21,7 @@ from faceprotect_export.onnx_writer import write
 from faceprotect_export.surrogate import build_surrogate, smooth_samples
 from faceprotect_export.vjp import trace
 from faceprotect_sdk.align import ARCFACE_112
+from faceprotect_sdk.cli import main
 from faceprotect_sdk.specification import SpecificationError, parse_specification
 
 SPEC: dict[str, Any] = {
@@ -106,6 +107,16 @@ def test_a_network_that_is_misread_is_refused(model: Path, tmp_path: Path, monke
     with pytest.raises(SpecificationError, match="differs from ONNX Runtime"):
         build_surrogate(model, tmp_path / "engine", spec=SPEC, templates=TEMPLATES)
     assert not (tmp_path / "engine").exists()
+
+
+@pytest.mark.parametrize("options", ["--size 40", "--size 56 --name (1)", "--size 56 --template moon"])
+def test_what_cannot_be_exported_is_a_usage_error(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str
+) -> None:
+    code = main(["export", "surrogate", str(model), "-o", str(tmp_path / "engine"), "--threshold", "0.3", *options.split()])
+    assert code == 2
+    assert "cannot be made into a surrogate" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
 
 
 def test_a_name_that_no_engine_can_have_is_refused_first(model: Path, tmp_path: Path) -> None:
