@@ -62,12 +62,12 @@ def run_recipe(
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
     recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
-    arrays: named inputs, left unchanged.  surrogates: recognisers that join the descents at run time.  progress: called
-    after every map and every descend step; what it raises ends the run.
+    arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join the
+    descents at run time.  progress: called after every map and every descend step; what it raises ends the run.
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
-    held = dict(arrays)
+    held = {name: np.array(values, np.float32) for name, values in plan.constants.items()} | dict(arrays)
     devices: dict[str, str] = {}
     trace: list[Mapping[str, Any]] = []
     timings: dict[str, float] = {}

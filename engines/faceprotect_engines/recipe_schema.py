@@ -1,9 +1,11 @@
 """The recipe's JSON, checked and turned into dataclasses.
 
+`"constants"` are named arrays that the caller need not give: lists of numbers, float32.
+
 A number may be written `"$name"`: the value then comes from the caller's parameters, or from the default in the
 recipe's own `"parameters"`.
 
-    {"schema": 1, "name": "latent", "parameters": {"steps": 60},
+    {"schema": 1, "name": "latent", "parameters": {"steps": 60}, "constants": {"shares": [0.5, 0.008]},
      "stages": [
        {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
        {"kind": "descend", "engine": "latent-step", "variable": "offset", "inputs": {"latent": "latent", ...},
@@ -114,6 +116,7 @@ class Recipe:
     name: str
     stages: tuple[MapStage | DescendStage, ...]
     parameters: Mapping[str, float]
+    constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -> Recipe:
@@ -121,7 +124,7 @@ def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -
     if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
         raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")
-    _only(document, ("schema", "name", "description", "parameters", "stages"), "recipe")
+    _only(document, ("schema", "name", "description", "parameters", "constants", "stages"), "recipe")
     defaults = _mapping(document.get("parameters", {}), "recipe, parameters")
     unknown = sorted(set(parameters or {}) - set(defaults))
     if unknown:
@@ -132,7 +135,7 @@ def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -
     if not isinstance(stages, list) or not stages:
         raise RecipeError("recipe, stages: give a list of at least one stage")
     parsed = tuple(_stage(_fill(stage, values), f"recipe, stage {index}") for index, stage in enumerate(stages))
-    return Recipe(str(document.get("name", "")), parsed, values)
+    return Recipe(str(document.get("name", "")), parsed, values, _constants(_fill(document.get("constants", {}), values)))
 
 
 def _stage(stage: Any, where: str) -> MapStage | DescendStage:
@@ -161,6 +164,15 @@ def _descend(stage: Mapping[str, Any], where: str) -> DescendStage:
         keep=_names(stage, "keep", where, optional=True),
         bounds=_bounds(stage.get("bounds"), f"{where}, bounds"),
     )
+
+
+def _constants(document: Any) -> dict[str, tuple[float, ...]]:
+    constants: dict[str, tuple[float, ...]] = {}
+    for name, values in _mapping(document, "recipe, constants").items():
+        if not isinstance(values, list) or not values:
+            raise RecipeError(f"recipe, constants, {name}: expected a list of numbers, found {values!r}")
+        constants[name] = tuple(_number(value, f"recipe, constants, {name}") for value in values)
+    return constants
 
 
 def _draws(plan: Any, where: str) -> DrawPlan:

@@ -180,6 +180,7 @@ def latent_step_recipe(sources: Sources) -> EngineRecipe:
                 "noise": torch.zeros_like(crop),
                 "weights": torch.ones(len(STEP_SURROGATES)),
                 "penalty_weight": torch.full((1,), 300.0),
+                "shares": torch.tensor([0.5, 0.01]),
                 "image_cotangent": torch.zeros_like(crop),
             }
             | {reference_input(name): embed_with(net, near, values) for name, net in surrogates.items()}
@@ -191,6 +192,7 @@ def latent_step_recipe(sources: Sources) -> EngineRecipe:
         "noise": {"layout": "NCHW", "range": (-0.02, 0.02)},
         "weights": {"range": (0.5, 1.0), "description": "per surrogate, in the order of metadata.surrogates"},
         "penalty_weight": {"range": (100.0, 300.0)},
+        "shares": {"range": (0.0, 1.0), "description": "of colour shifts, and of lost structure, in the penalty"},
         "image_cotangent": {"layout": "NCHW", "range": (-0.001, 0.001), "description": "gradient of recognisers outside the graph"},
         **{reference_input(name): {"range": (-0.1, 0.1), "description": "own unit embedding"} for name in STEP_SURROGATES},
     }

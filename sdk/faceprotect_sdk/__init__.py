@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         WriteError,
     )
     from faceprotect_sdk.faces import Face
+    from faceprotect_sdk.methods.base import Strength
     from faceprotect_sdk.photo import Photo
     from faceprotect_sdk.progress import Progress
     from faceprotect_sdk.protector import Protector
@@ -44,6 +45,7 @@ __all__ = [
     "Protector",
     "Quality",
     "RecogniserError",
+    "Strength",
     "UnreadableInput",
     "UsageError",
     "Verdict",
@@ -57,6 +59,7 @@ _HOME = {
     "Progress": "progress",
     "Protector": "protector",
     "Quality": "quality",
+    "Strength": "methods.base",
     **dict.fromkeys(("CheckResult", "FaceCheck", "FaceResult", "ProtectResult", "Verdict"), "result"),
     **dict.fromkeys(
         (

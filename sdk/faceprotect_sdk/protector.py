@@ -18,7 +18,7 @@ from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import STRENGTHS, Method, make_method
+from faceprotect_sdk.methods import STRENGTHS, Method, Strength, make_method
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
@@ -45,7 +45,7 @@ class Protector:
         method: str = "latent",
         device: str = "auto",
         *,
-        strength: str = "medium",
+        strength: str | Strength = "medium",
         surrogates: Sequence[str | Path] = (),
         without: Sequence[str] = (),
         judges: Sequence[str | Path] = (),
@@ -59,19 +59,21 @@ class Protector:
 
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
-        ``strength``: low, medium or high. ``surrogates``: folders of further recognisers to search on;
+        ``strength``: low, medium or high, or one of your own. ``surrogates``: folders of further recognisers to search on;
         ``without``: shipped ones to leave out of the search; they judge. ``judges``: ONNX files, folders, or "dlib", that
         score (on the CPU) beside the shipped judges and, with ``installed_judges``, dlib where it is
         installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each going further, for
         as long as the written bytes are still matched. Raises UsageError for a value out of range.
         """
-        if strength not in STRENGTHS:
+        if not isinstance(strength, Strength) and strength not in STRENGTHS:
             raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(STRENGTHS)}")
         if not 1 <= quality <= 100:
             raise UsageError(f"quality must be 1 to 100, got {quality}")
         if attempts < 1:
             raise UsageError(f"attempts must be at least 1, got {attempts}")
-        self.strength, self.quality, self.attempts = strength, quality, attempts
+        self.strength = str(strength)
+        self._strength = strength if isinstance(strength, Strength) else STRENGTHS[strength]
+        self.quality, self.attempts = quality, attempts
         self._room = EngineRoom(store or Store(), device, threads)
         self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without)
         self._surrogates = tuple(surrogates)
@@ -172,7 +174,7 @@ class Protector:
         with watch("embed"):
             before = self._written_original(source, pixels)
             sessions = [
-                FaceSession.start(index, face, pixels, before, panel, searched, STRENGTHS[self.strength], self._look)
+                FaceSession.start(index, face, pixels, before, panel, searched, self._strength, self._look)
                 for index, face in enumerate(chosen)
             ]
         mask = face_mask()

@@ -26,7 +26,8 @@ class Recogniser(Protocol):
     """Something that says whether two faces are one person.
 
     The place of a face is found once, on the original, and used again on the protected photo, so that both are cut
-    alike. ``identity`` tells recognisers apart that share weights: a search on one makes the other dependent.
+    alike. ``thresholds``: those stated, by false accept rate ("far_1e-2"; may be empty); ``threshold`` is the one that
+    verdicts use. ``identity`` tells recognisers apart that share weights: a search on one makes the other dependent.
     ``spread``: from the threshold down to the mean similarity of strangers, the unit of margins, for scales differ
     widely (strangers are at 0.0 for ArcFace networks and at 0.84 for dlib's). ``own_landmarks``: it aligns faces by
     points that it finds by itself.
@@ -34,6 +35,7 @@ class Recogniser(Protocol):
 
     name: str
     threshold: float
+    thresholds: Mapping[str, float]
     spread: float
     measure: Measure
     identity: frozenset[str]
@@ -69,6 +71,7 @@ class EngineRecogniser:
         self.engine = engine
         self.name = manifest.name
         self.threshold = threshold_of(manifest)
+        self.thresholds: Mapping[str, float] = {str(k): float(v) for k, v in manifest.metadata["thresholds"].items()}
         self.spread = spread_of(self.threshold, manifest.metadata.get("impostor_mean"))
         self.identity = identity_of(manifest)
         spec = engine.spec
@@ -150,6 +153,7 @@ class OnnxRecogniser:
         if not path.is_file():
             raise RecogniserError(f"{path}: no such file. Check the path given to --judge")
         self.threshold = parsed.thresholds[THRESHOLD]
+        self.thresholds: Mapping[str, float] = parsed.thresholds
         self.spread = spread_of(self.threshold, parsed.impostor_mean)
         self._spec = parsed.input
         self._input = str(spec["input"].get("name", "image"))

@@ -126,7 +126,8 @@ class FaceSession:
             if progress is not None:
                 progress(Progress("search", self.index, faces, step, steps))
 
-        request = SearchRequest(self.crop, mask, self.references, self.strength, seed, report)
+        limits = {one.name: self.strength.limit(one) for one in method.surrogates()}
+        request = SearchRequest(self.crop, mask, self.references, limits, self.strength.budget, seed, report)
         self.found = method.search(request)
         self.attempts += 1
         self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]

@@ -320,3 +320,19 @@ def test_wrong_number_of_limits_and_unknown_parameter_are_named(bench: Bench) ->
         bench.run(arrays={"limit": np.zeros(3, np.float32)})
     with pytest.raises(RecipeError, match="no parameter 'strength'.*steps"):
         bench.run(parameters={"strength": 1.0})
+
+
+def test_constants_are_arrays_that_the_caller_may_replace(bench: Bench) -> None:
+    recipe = {**changed(constraint={"limit": "bars"}), "parameters": {"steps": 50, "bar": 0.5}, "constants": {"bars": ["$bar", 0.5]}}
+    half = bench.run().arrays["offset"]
+    far = bench.run(recipe, parameters={"bar": 0.2}).arrays["offset"]
+    near = bench.run(recipe, parameters={"bar": 0.2}, arrays={"bars": np.full(2, 0.9, np.float32)}).arrays["offset"]
+    sizes = [float(np.square(offset).sum()) for offset in (near, half, far)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("constants", [{"bars": []}, {"bars": 0.5}, {"bars": ["much"]}, [1.0]])
+def test_a_constant_is_a_list_of_numbers(bench: Bench, constants: Any) -> None:
+    with pytest.raises(RecipeError, match="constants"):
+        bench.run({**RECIPE, "constants": constants})

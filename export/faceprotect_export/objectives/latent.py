@@ -3,9 +3,9 @@
 loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty + <image, image_cotangent>
 
 with ``image = original + mask * (decode(latent + offset) - decode(latent))``, what the recognisers see
-``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + CHROMA_SHARE * MSE of chroma +
-SSIM_SHARE * (1 - SSIM)`` between image and original. The last term lets recognisers that are not in the graph take part: their
-gradient arrives as a cotangent.
+``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + shares[0] * MSE of chroma +
+shares[1] * (1 - SSIM)`` between image and original; the recipe says how large the shares are. The last term lets recognisers that
+are not in the graph take part: their gradient arrives as a cotangent.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SSIM_SHARE = 0.008  # 1 - SSIM = 0.02 then weighs about as much as the squared error at 38 dB
-CHROMA_SHARE = 0.5  # tinted blotches on skin are what the eye finds first, and recognisers hardly need them
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -84,7 +82,7 @@ class LatentStep(nn.Module):
 
     def forward(
         self, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor,
-        noise: Tensor, weights: Tensor, penalty_weight: Tensor, image_cotangent: Tensor, **named: Tensor,
+        noise: Tensor, weights: Tensor, penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Returns loss [1], similarity [K], penalty [1], mse [1] and difference [1, 3, S, S] (image minus original)."""
         image = protected_image(self.decoder, latent, offset, decoded_original, original, mask)
@@ -97,7 +95,7 @@ class LatentStep(nn.Module):
         difference = image - original
         mse = difference.square().mean().reshape(1)
         chroma = (difference - luma(difference)).square().mean().reshape(1)
-        penalty = mse + CHROMA_SHARE * chroma + SSIM_SHARE * (1 - ssim(image, original)).reshape(1)
+        penalty = mse + shares[0] * chroma + shares[1] * (1 - ssim(image, original)).reshape(1)
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
         return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, "difference": difference}
 

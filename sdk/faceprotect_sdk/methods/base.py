@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Strength:
 
     margin: float
     budget: float
+
+    def limit(self, recogniser: Recogniser) -> float:
+        """The similarity that a surrogate has to fall below."""
+        return recogniser.threshold - self.margin * recogniser.spread
 
     def widened(self, margin: float, factor: float) -> Strength:
         """Further by ``margin``, with ``factor`` times the budget."""
@@ -43,13 +47,15 @@ class SearchRequest:
     """One face to protect.
 
     ``crop``: canonical crop [1, 3, 256, 256] float32 RGB 0..1. ``mask``: [1, 1, 256, 256] float32 0..1. ``references``:
-    surrogate name to the face's own unit embedding [1, E]. ``strength``: how far to go. ``progress``: called with (step, steps).
+    surrogate name to the unit embedding [1, E] to move away from (the face's own). ``limits``: surrogate name to the
+    similarity to get below. ``budget``: the largest penalty. ``progress``: called with (step, steps).
     """
 
     crop: NDArray[np.float32]
     mask: NDArray[np.float32]
     references: Mapping[str, NDArray[np.float32]]
-    strength: Strength
+    limits: Mapping[str, float]
+    budget: float
     seed: int
     progress: Callable[[int, int], None] | None = None
 

@@ -107,7 +107,7 @@ class Latent:
             self._room,
             self._arrays(request),
             seed=request.seed,
-            parameters={"budget": request.strength.budget},
+            parameters={"budget": request.budget},
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
         )
@@ -117,7 +117,7 @@ class Latent:
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
         spec = self._room(self.step).spec
         own = {surrogate.name: surrogate for surrogate in self._own or ()}
-        limits = [_limit(own[name], request) if name in own else _NOT_IN_USE for name in self._names()]
+        limits = [request.limits[name] if name in own else _NOT_IN_USE for name in self._names()]
         arrays: dict[str, NDArray[Any]] = {
             "original": request.crop,
             "mask": request.mask,
@@ -130,7 +130,7 @@ class Latent:
         return arrays
 
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
-        return ExtraSurrogate(extra.name, extra.engine, request.references[extra.name], _limit(extra, request))
+        return ExtraSurrogate(extra.name, extra.engine, request.references[extra.name], request.limits[extra.name])
 
     def _joining(self, folder: Path) -> EngineRecogniser:
         engine = self._room(folder)
@@ -144,10 +144,6 @@ class Latent:
 
 def _reference_input(name: str) -> str:
     return f"reference_{name.replace('-', '_')}"
-
-
-def _limit(surrogate: EngineRecogniser, request: SearchRequest) -> float:
-    return surrogate.threshold - request.strength.margin * surrogate.spread
 
 
 def _check_names(names: Sequence[str]) -> None:

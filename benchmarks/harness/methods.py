@@ -1,0 +1,156 @@
+"""Runs one setting on one photo: the file as a user would write it, and what it took."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.store import ZOO, Store
+from faceprotect_sdk import Protector
+from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.encode import encode
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import Face, find_faces
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods import METHODS, STRENGTHS, SearchRequest, make_method
+from faceprotect_sdk.methods.base import Strength
+from faceprotect_sdk.paste import paste
+from faceprotect_sdk.photo import Photo, load
+from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_sdk.room import EngineRoom
+from harness.pixels import ATTACKS, at_psnr, radius_for
+from harness.settings import CLEAN, Goal, Setting, patched
+
+QUALITY = 95
+#: How far past its threshold a surrogate has to be drawn towards a target, in spreads: the way itself, not beyond.
+TOWARDS = 1.0
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A written JPEG, the seconds of its search, and the number of searches."""
+
+    data: bytes
+    seconds: float
+    attempts: int
+
+
+class Runner:
+    """One setting with its engines open."""
+
+    def __init__(self, setting: Setting, goal: Goal, device: str, threads: int, zoo: Path = ZOO) -> None:
+        """Open what the setting needs; the recipe of an ablation is written to a folder of its own, before the shipped one."""
+        self.setting, self.goal = setting, goal
+        self._scratch = tempfile.TemporaryDirectory(prefix="faceprotect-ablation-")
+        self.store = Store([Path(self._scratch.name), zoo])
+        if setting.recipe:
+            path = Path(self._scratch.name, "recipes", f"{setting.method}.json")
+            path.parent.mkdir()
+            path.write_text(json.dumps(patched(load_recipe(zoo / "recipes" / path.name), setting.recipe)))
+        self.room = EngineRoom(self.store, device, threads)
+        self._targets: dict[Path, list[Image]] = {}
+        self._protector: Protector | None = None
+        if setting.method != CLEAN:
+            name = setting.method if setting.method in METHODS else "latent"
+            self.method = make_method(name, self.room, [Path(s) for s in setting.surrogates], setting.without)
+            if setting.method in METHODS and goal.kind == "dodge":
+                self._protector = Protector(
+                    setting.method, device, strength=setting.strength, surrogates=setting.surrogates, without=setting.without,
+                    installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads, store=self.store,
+                )  # fmt: skip
+
+    def close(self) -> None:
+        """Release engines and scratch."""
+        self.room.close()
+        if self._protector is not None:
+            self._protector.close()
+        self._scratch.cleanup()
+
+    def identities(self) -> Sequence[frozenset[str]]:
+        """What the surrogates are known by; none for the clean row."""
+        return () if self.setting.method == CLEAN else self.method.identities()
+
+    def __call__(self, source: Photo, face: Face, index: int, seed: int) -> Protected:
+        """Protect one face; ``index`` of the photo decides its target."""
+        original = replace(source, container="JPEG", lossless=False, path=None)
+        if self.setting.method == CLEAN:
+            return Protected(encode(original, quality=QUALITY), 0.0, 0)
+        if self._protector is not None:
+            result = self._protector.protect(original, faces=[face], seed=seed)
+            data = result.image or result.unconfirmed
+            if data is None:
+                raise UsageError(f"photo {index}: {result.status}")
+            return Protected(data, result.timings["search"], result.faces[0].attempts)
+        crop = aligned_crop(source.rgb8(), face.points)
+        surrogates = self.method.surrogates()
+        own = [_unit(one.embed_crop(crop)) for one in surrogates]
+        started = time.perf_counter()
+        rng = np.random.default_rng([seed, index])
+        difference = self._search(crop, surrogates, own, index, int(rng.integers(2**31))) if self.setting.method in METHODS else (
+            self._noise(crop, surrogates, own, index, rng)
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        changed = paste(source.pixels, difference, face_mask(), face.points, grey=source.grey)
+        return Protected(encode(original.with_pixels(changed), quality=QUALITY), seconds, 1)
+
+    def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], own: Sequence[Image], index: int, seed: int) -> Image:
+        """Towards the target: away from the opposite of its embedding, until past the threshold by a margin."""
+        strength = self.setting.strength if isinstance(self.setting.strength, Strength) else STRENGTHS[self.setting.strength]
+        target = self._embedded(self._target(index), surrogates)
+        request = SearchRequest(
+            crop, face_mask(), {s.name: -t for s, t in zip(surrogates, target, strict=True)},
+            {s.name: -(s.threshold + TOWARDS * s.spread) for s in surrogates}, strength.budget, seed,
+        )  # fmt: skip
+        return self.method.search(request).difference
+
+    def _noise(
+        self, crop: Image, surrogates: Sequence[EngineRecogniser], own: Sequence[Image], index: int, rng: np.random.Generator
+    ) -> Image:
+        """One of the baselines, scaled to the PSNR asked for."""
+        if self.goal.kind != "dodge":
+            references = [[-t] for t in self._embedded(self._target(index), surrogates)]
+        else:
+            rivals = [self._embedded(path, surrogates) for path in self.goal.rivals] if self.setting.method == "tip-im" else []
+            if self.setting.method == "tip-im" and not rivals:
+                raise UsageError("tip-im needs targets to choose from: put photos into target_images/ beside the pairs")
+            references = [[o, *(-r[k] for r in rivals)] for k, o in enumerate(own)]
+        mask, psnr = face_mask(), self.setting.psnr
+        attack = ATTACKS[self.setting.method]
+        further = {} if self.setting.iterations is None else {"iterations": self.setting.iterations}
+        change = attack(crop, surrogates, references, mask, radius_for(psnr, mask), rng, **further)  # type: ignore[call-arg]
+        return at_psnr(crop, change, mask, psnr)
+
+    def _target(self, index: int) -> Path:
+        target = self.goal.target_of(index)
+        if target is None:
+            raise UsageError(f"--goal {self.goal.kind} needs targets")
+        return target.photo
+
+    def _embedded(self, path: Path, surrogates: Sequence[EngineRecogniser]) -> list[Image]:
+        """Unit embeddings [1, E] of the largest face of a photo, one per surrogate."""
+        if path not in self._targets:
+            pixels = load(path).rgb8()
+            crop = aligned_crop(pixels, only_face(pixels, self.room, path).points)
+            self._targets[path] = [_unit(one.embed_crop(crop)) for one in surrogates]
+        return self._targets[path]
+
+
+def only_face(pixels: NDArray[np.uint8], room: EngineRoom, path: Path) -> Face:
+    """The largest face of a photo; raises UsageError where there is none."""
+    faces = find_faces(pixels, room("face-detector"))
+    if not faces:
+        raise UsageError(f"{path}: no face found. Choose another photo")
+    return faces[0]
+
+
+def _unit(embedding: Image) -> Image:
+    return np.asarray(embedding / max(float(np.linalg.norm(embedding)), 1e-12), np.float32)[None]

@@ -1,0 +1,85 @@
+"""Plots of a result document, and the contact sheet of photos before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from faceprotect_engines.store import Store
+from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import find_faces
+from faceprotect_sdk.photo import load
+from harness.pairs import numbered
+from harness.tables import Document, curve, families
+
+
+def curves(document: Document, recognisers: Sequence[str], out: Path) -> bool:
+    """Success over PSNR and over SSIM, a line per method; False where no method was measured at several strengths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = families(document)
+    if not lines:
+        return False
+    figure, axes = plt.subplots(len(recognisers), 2, figsize=(9, 3.2 * len(recognisers)), squeeze=False, layout="constrained")
+    for row, recogniser in zip(axes, recognisers, strict=True):
+        for axis, over, label in zip(row, ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
+            for name, keys in lines.items():
+                x, y = zip(*curve(document, keys, recogniser, over), strict=True)
+                axis.plot(x, y, marker="o", label=name)
+            axis.set(xlabel=label, ylabel="not matched, %", title=recogniser, ylim=(0, 102))
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+    return True
+
+
+def heat_map(document: Document, recognisers: Sequence[str], out: Path) -> None:
+    """Success after every variant, a panel per recogniser."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    methods = document["methods"]
+    keys = list(methods)
+    variants = list(methods[keys[0]]["robustness"])
+    figure, axes = plt.subplots(
+        1, len(recognisers), figsize=(2 + (1 + 0.7 * len(keys)) * len(recognisers), 1.5 + 0.33 * len(variants)), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, recogniser in zip(axes[0], recognisers, strict=True):
+        values = np.array([[methods[k]["robustness"][v][recogniser]["protected"] for k in keys] for v in variants])
+        axis.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            axis.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 60 else "black")
+        axis.set_xticks(range(len(keys)), keys, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(variants)), variants, fontsize=8)
+        axis.set_title(f"{recogniser}, not matched, %", fontsize=9)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def contact_sheet(originals: Path, protected: Path, out: Path, count: int = 24, columns: int = 3) -> None:
+    """Canonical crops before, after, and their difference times 8; files are paired by the numbers in their names."""
+    before = numbered(originals)
+    after = {p.stem: p for p in protected.glob("*.jpg") if p.stem in before}
+    if not after:
+        raise UsageError(f"{protected}: no protected photos (NUMBER.jpg) of {originals}")
+    triples = []
+    with Store().open("face-detector") as detector:
+        for number in sorted(after, key=int)[:count]:
+            pixels, changed = load(before[number]).rgb8(), load(after[number]).rgb8()
+            points = find_faces(pixels, detector)[0].points
+            first, second = (aligned_crop(image, points)[0].transpose(1, 2, 0) for image in (pixels, changed))
+            triples.append(np.hstack([first, second, np.clip(0.5 + 8 * (second - first), 0, 1)]))
+    triples += [np.ones_like(triples[0])] * (-len(triples) % columns)
+    rows = [np.hstack(triples[i : i + columns]) for i in range(0, len(triples), columns)]
+    Image.fromarray((np.vstack(rows) * 255).round().astype(np.uint8)).save(out)

@@ -1,0 +1,203 @@
+"""The benchmark's command: its faults are caught, its numbers repeat, and what it measured is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy_zoo
+from click.testing import CliRunner, Result
+
+import protection
+import report
+from faceprotect_engines.digest import sha256_file
+from faceprotect_sdk.align import aligned_crop
+from harness import pixels as attacks
+from harness.measure import Worker
+from harness.settings import CLEAN
+
+
+class Bench:
+    """One call of the command over the toys."""
+
+    def __init__(self, zoo: Path, fr: Path, pairs: Path, folder: Path) -> None:
+        self.zoo, self.fr, self.pairs, self.folder = zoo, fr, pairs, folder
+
+    def __call__(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> Result:
+        given = {"--pairs": self.pairs, "--fr": self.fr, "--zoo": self.zoo, "--out": self.folder / f"{name}.json", "--methods": methods}
+        fixed = ["--no-dlib", "--workers", "1", *(str(word) for pair in given.items() for word in pair)]
+        return CliRunner().invoke(protection.main, [*fixed, *words])
+
+    def document(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> dict[str, Any]:
+        result = self(*words, methods=methods, name=name)
+        assert result.exit_code == 0, result.output
+        document: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
+        return document
+
+
+@pytest.fixture
+def bench(zoo: Path, fr: Path, pairs: Path, tmp_path: Path) -> Bench:
+    return Bench(zoo, fr, pairs, tmp_path)
+
+
+def rates(document: dict[str, Any], key: str) -> list[float]:
+    return [e["protected"] for r in document["methods"][key]["recognisers"].values() for e in r["verification"]]
+
+
+def test_numbers_repeat_and_protection_beats_the_clean_row(bench: Bench) -> None:
+    first = bench.document(methods="latent@0.004,mi-fgsm@30")
+    second = bench.document("--work", str(bench.folder / "again"), methods="latent@0.004,mi-fgsm@30", name="second")
+    assert report.differences(second, first) == []
+    assert sum(rates(first, CLEAN)) == 0
+    assert sum(rates(first, "latent@0.004")) > 0
+    assert set(first["recognisers"]) == {"strong", "weak"}
+    other = bench.document("--seed", "1", "--work", str(bench.folder / "other"), methods="latent@0.004,mi-fgsm@30", name="other")
+    assert report.differences(other, first)
+
+
+def test_a_method_that_returns_its_input_scores_the_clean_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attacks.ATTACKS, "pgd", lambda crop, *_: np.zeros_like(crop))
+    document = bench.document(methods="pgd")
+    assert rates(document, "pgd") == rates(document, CLEAN)
+    assert document["methods"]["pgd"]["quality"] == document["methods"][CLEAN]["quality"]
+
+
+def test_a_judge_among_the_surrogates_is_refused(bench: Bench, tmp_path: Path) -> None:
+    folder = toy_zoo.make_surrogate(tmp_path / "disguised", 7)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["source"] = {"sha256": sha256_file(bench.fr / "strong.onnx")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = bench("--surrogates", str(folder))
+    assert result.exit_code == 2
+    assert "'strong' scores, but latent@medium searches on it" in result.output
+    assert not (bench.folder / "out.json").exists()
+
+
+def _swap(pairs: Path) -> None:
+    first, second = pairs / "test_align/test_1.png", pairs / "test_align/test_2.png"
+    keep = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(keep)
+
+
+def _empty(pairs: Path) -> None:
+    shutil.rmtree(pairs / "train_align")
+    (pairs / "train_align").mkdir()
+
+
+def _same_number(pairs: Path) -> None:
+    shutil.copy(pairs / "train_align/train_1.png", pairs / "train_align/other_01.png")
+
+
+FAULTS = {
+    "swapped": (_swap, 2, "1 (its photo shows 2), 2 (its photo shows 1)"),
+    "missing partner": (lambda pairs: (pairs / "test_align/test_3.png").unlink(), 2, "without a partner in the other folder: 3"),
+    "unreadable": (lambda pairs: (pairs / "test_align/test_3.png").write_bytes(b"no photo"), 4, "test_3.png"),
+    "empty folder": (_empty, 2, "no photos in it"),
+    "no folder": (lambda pairs: shutil.rmtree(pairs / "test_align"), 2, "test_align: no such folder"),
+    "two of a number": (_same_number, 2, "have the same number"),
+    "no number": (lambda pairs: (pairs / "train_align/train_1.png").rename(pairs / "train_align/one.png"), 2, "no number to pair it by"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_pairs_are_named(bench: Bench, fault: str) -> None:
+    plant, code, message = FAULTS[fault]
+    plant(bench.pairs)
+    result = bench(methods="mi-fgsm")
+    assert result.exit_code == code
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (bench.folder / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "magic"], "no method 'magic'"),
+        (["--methods", "latent@strong"], "neither a strength"),
+        (["--methods", "mi-fgsm@30,mi-fgsm@30"], "two settings have one name"),
+        (["--roles", "teacher"], "no model has one of the roles teacher"),
+        (["--goal", "decoy"], "no targets for --goal decoy"),
+        (["--surrogates", "nowhere"], "nowhere"),
+        (["--without", "toy-c"], "toy-c"),
+    ],
+)
+def test_mistakes_are_named(bench: Bench, words: list[str], message: str) -> None:
+    result = bench(*words)
+    assert result.exit_code in (2, 5)
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_photo_without_a_face_is_left_out_and_said(bench: Bench) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (256, 256), (90, 120, 90)).save(bench.pairs / "train_align/train_2.png")
+    document = bench.document(methods="mi-fgsm")
+    assert document["left_out"] == ["train_2.png: no face found"]
+    assert {method["people"] for method in document["methods"].values()} == {3}
+
+
+def test_an_interrupted_run_keeps_what_it_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bench.document("--work", str(bench.folder / "whole"), methods="mi-fgsm", name="whole")
+    measure = Worker.measure
+
+    def failing(self: Worker, setting: Any, pair: Any, index: int, folder: Path) -> None:
+        if setting.key != CLEAN and index == 2:
+            raise KeyboardInterrupt
+        measure(self, setting, pair, index, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "measure", failing)
+        assert bench(methods="mi-fgsm").exit_code != 0
+    kept = {path: path.stat().st_mtime_ns for path in (bench.folder / "out").rglob("*.npz")}
+    assert {path.relative_to(bench.folder / "out").as_posix() for path in kept} >= {"none/1.npz", "none/4.npz", "mi-fgsm/1.npz"}
+    resumed = bench.document(methods="mi-fgsm")
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    assert report.differences(resumed, whole) == []
+
+
+def test_a_work_folder_of_other_settings_is_refused(bench: Bench) -> None:
+    bench.document(methods="mi-fgsm")
+    result = bench("--seed", "3", methods="mi-fgsm")
+    assert result.exit_code == 2
+    assert "was made otherwise (look differ" in result.output
+
+
+@pytest.mark.parametrize("method", ["latent@0.05", "mi-fgsm@22"])
+def test_towards_a_target_the_similarity_to_it_rises(bench: Bench, method: str) -> None:
+    document = bench.document("--goal", "impersonate", methods=method)
+    clean, aimed = (document["methods"][key]["recognisers"]["strong"] for key in (CLEAN, method))
+    assert aimed["mean_similarity"] > clean["mean_similarity"] + 0.2
+    assert aimed["identification"]["gallery"] == len(list((bench.pairs / "train_align").iterdir())) + 1
+    assert aimed["identification"]["protected_rank_5_targeted"] == 100
+
+
+def test_both_photos_protected_and_every_variant(bench: Bench) -> None:
+    document = bench.document("--both", "--robustness", methods="latent@0.004")
+    method = document["methods"]["latent@0.004"]
+    assert all("both_protected" in entry for one in method["recognisers"].values() for entry in one["verification"])
+    assert next(iter(method["robustness"])) == "as written"
+    assert len(method["robustness"]) == 16
+    head = {name: one["verification"][0]["protected"] for name, one in method["recognisers"].items()}
+    assert {name: entry["protected"] for name, entry in method["robustness"]["as written"].items()} == head
+
+
+def test_written_photos_have_about_the_psnr_that_was_asked_for(bench: Bench) -> None:
+    from faceprotect_engines.store import Store
+    from faceprotect_sdk.faces import find_faces
+    from faceprotect_sdk.photo import load
+    from faceprotect_sdk.quality import psnr
+    from harness.pairs import read_pairs
+
+    bench.document(methods="pgd@32")
+    with Store([bench.zoo]).open("face-detector") as detector:
+        for pair in read_pairs(bench.pairs):
+            before, after = load(pair.photo).rgb8(), load(bench.folder / "out/pgd@32" / f"{pair.number}.jpg").rgb8()
+            points = find_faces(before, detector)[0].points
+            assert psnr(*(aligned_crop(image, points) for image in (before, after))) == pytest.approx(32, abs=2.5)

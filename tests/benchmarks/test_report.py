@@ -1,0 +1,110 @@
+"""Reports: tables hold the measured numbers, regressions are found, files that are no results are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import report
+from harness.settings import CLEAN
+
+
+def method(rate: float, psnr: float = 37.0, ssim: float = 0.97) -> dict[str, Any]:
+    entry = {"at": "far_1e-2", "threshold": 0.3, "clean": 5.0, "protected": rate, "interval": [rate - 2, rate + 2]}
+    found = {f"{when}_rank_{k}_untargeted": rate for when in ("clean", "protected") for k in (1, 5)}
+    return {
+        "people": 10, "searched_on": [], "quality": {"psnr": psnr, "ssim": ssim, "points_moved": 0.021}, "seconds": {"warm": 1.0},
+        "recognisers": {"judge": {"verification": [entry], "mean_similarity": 0.1, "identification": {"gallery": 10.0, **found}}},
+        "robustness": {v: {"judge": {"protected": rate, "clean": 5.0}} for v in ("as written", "JPEG q75")},
+        "groups": [{"group": "grey", "people": 3, "psnr": psnr, "rates": {"judge": rate}, "clean": {"judge": 5.0}}], "faces": [],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    points = {"latent@low": (81.25, 39.0, 0.985), "latent@medium": (92.5, 37.0, 0.975), "latent@high": (98.75, 33.0, 0.955)}
+    return {
+        "schema": 1, "command": "python benchmarks/protection.py", "goal": "dodge", "seed": 0, "date": "2026-01-02", "commit": "abc1234",
+        "version": "1", "onnxruntime": "1", "machine": "m", "left_out": [], "recognisers": {"judge": {}},
+        "settings": [{"key": key, "method": "latent"} for key in points],
+        "methods": {CLEAN: method(5.0, 50.0), **{key: method(*value) for key, value in points.items()}},
+    }  # fmt: skip
+
+
+def write(path: Path, document: dict[str, Any]) -> str:
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def test_report_holds_every_rate_its_provenance_and_the_plots(tmp_path: Path, result: dict[str, Any]) -> None:
+    done = CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "out/report.md").read_text()
+    for expected in ("92.5 [90, 94]", "commit abc1234", "2026-01-02", "2.1 %", "| JPEG q75 | 5.0 | 81.2 | 92.5 | 98.8 |", "r-curves.png"):
+        assert expected in text
+    for name in ("r-curves.png", "r-robustness.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 5000
+
+
+def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[str, Any]) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--readme", str(readme)]).exit_code == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("92.5 [90, 94]") == 1
+    readme.write_text("no marks")
+    assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--readme", str(readme)]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (("recognisers", "judge", "verification", 0, "protected"), 89.0, "latent@medium: judge 92.5 % -> 89.0 %"),
+        (("recognisers", "judge", "verification", 0, "protected"), 91.0, ""),
+        (("quality", "psnr"), 36.7, "latent@medium: psnr 37.0 -> 36.7"),
+        (("quality", "ssim"), 0.972, "latent@medium: ssim"),
+        (("quality", "psnr"), 36.9, ""),
+        (("recognisers", "judge", "verification", 0, "protected"), 100.0, ""),
+    ],
+)
+def test_regressions_beyond_the_tolerance_are_found(
+    tmp_path: Path, result: dict[str, Any], path: tuple[Any, ...], value: float, found: str
+) -> None:
+    new = copy.deepcopy(result)
+    place = new["methods"]["latent@medium"]
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    words = [write(tmp_path / "new.json", new), "--check", write(tmp_path / "old.json", result), "--tolerance", "2"]
+    done = CliRunner().invoke(report.main, words)
+    assert done.exit_code == (1 if found else 0)
+    assert found in done.output
+    same = CliRunner().invoke(report.main, [words[0], "--same", words[2]])
+    assert same.exit_code == 1
+    assert CliRunner().invoke(report.main, [words[0], "--same", words[0]]).exit_code == 0
+
+
+def test_a_method_or_recogniser_that_is_gone_is_a_regression(result: dict[str, Any]) -> None:
+    new = copy.deepcopy(result)
+    del new["methods"]["latent@low"]
+    new["methods"][CLEAN]["recognisers"]["judge"]["mean_similarity"] = 0.5
+    found = report.regressions(new, result, 2.0, 0.2)
+    assert "latent@low: no longer measured" in found
+    assert any("other pairs or recognisers" in line for line in found)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    for content in ("{", "[]", '{"schema": 2, "methods": {}}'):
+        (tmp_path / "x.json").write_text(content)
+        done = CliRunner().invoke(report.main, [str(tmp_path / "x.json")])
+        assert done.exit_code == 2
+        assert "not a result" in done.output
