@@ -89,16 +89,17 @@ def adapt(attacker: Attacker, train: dict[str, list[np.ndarray]], steps: int, le
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     clean, changed, other = (attacker.windows(train[name]) for name in ("photo", "protected", "partner"))
-    wanted = torch.from_numpy(attacker.embeddings(torch.cat([clean, other])))
+    plain = torch.cat([clean, other])
+    wanted = [torch.from_numpy(attacker.embeddings(images)) for images in (plain, plain.flip(3))]
     optimiser = torch.optim.Adam(attacker.parameters(), learning_rate)
     losses = []
     for _ in tqdm(range(steps), desc="adapting"):
         chosen = torch.from_numpy(rng.choice(len(clean), min(BATCH, len(clean)), replace=False))
-        untouched = torch.from_numpy(rng.choice(len(wanted), min(BATCH, len(wanted)), replace=False))
-        images = torch.cat([changed[chosen], torch.cat([clean, other])[untouched]])
-        targets = torch.cat([wanted[chosen], wanted[untouched]])
-        if rng.random() < 0.5:
-            images = images.flip(3)
+        untouched = torch.from_numpy(rng.choice(len(plain), min(BATCH, len(plain)), replace=False))
+        mirrored = int(rng.random() < 0.5)
+        images = torch.cat([changed[chosen], plain[untouched]])
+        images = images.flip(3) if mirrored else images
+        targets = torch.cat([wanted[mirrored][chosen], wanted[mirrored][untouched]])
         loss = 1 - (attacker(images) * targets).sum(1).mean()
         optimiser.zero_grad()
         loss.backward()

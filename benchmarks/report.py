@@ -36,9 +36,12 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
-def regressions(new: dict[str, Any], old: dict[str, Any], points: float, decibels: float) -> list[str]:
-    """What got worse: a rate by more than ``points``, a PSNR by more than ``decibels``, an SSIM by more than a hundredth of that."""
+def regressions(new: dict[str, Any], old: dict[str, Any], points: float, decibels: float, similarity: float) -> list[str]:
+    """What got worse: a rate by more than ``points``, a PSNR by more than ``decibels`` (an SSIM by a hundredth of that), or the mean
+    similarity by more than ``similarity``. For unprotected photos any change of it counts: other pairs or recognisers.
+    """
     found = []
+    wanted = 1 if old["goal"] == "dodge" else -1
     for key, before in old["methods"].items():
         if key not in new["methods"]:
             found.append(f"{key}: no longer measured")
@@ -55,8 +58,9 @@ def regressions(new: dict[str, Any], old: dict[str, Any], points: float, decibel
             if rates[1] < rates[0] - points and key != CLEAN:
                 found.append(f"{key}: {one} {rates[0]} % -> {rates[1]} %")
             means = [m["recognisers"][one]["mean_similarity"] for m in (before, after)]
-            if abs(means[1] - means[0]) > points / 100 and key == CLEAN:
-                found.append(f"unprotected photos: {one} has a similarity of {means[1]} instead of {means[0]}: other pairs or recognisers")
+            further = abs(means[1] - means[0]) if key == CLEAN else wanted * (means[1] - means[0])
+            if further > similarity:
+                found.append(f"{key}: mean similarity of {one} {means[0]} -> {means[1]}")
     return found
 
 
@@ -104,16 +108,17 @@ def replace_between(path: Path, text: str) -> None:
 @click.option("--check", "baseline", type=FILE, help="An earlier result that this one must not fall behind.")
 @click.option("--tolerance", default=2.0, show_default=True, help="Percentage points that a rate may fall.")
 @click.option("--decibels", default=0.2, show_default=True, help="dB that the PSNR may fall; the SSIM a hundredth of that.")
+@click.option("--similarity", default=0.03, show_default=True, help="How much nearer the mean similarity may come.")
 @click.option("--same", type=FILE, help="An earlier result that must have the very same numbers (times aside).")
 def main(
     results: tuple[Path, ...], out: Path | None, readme: Path | None, photos: Path | None, originals: Path | None, count: int,
-    baseline: Path | None, tolerance: float, decibels: float, same: Path | None,
+    baseline: Path | None, tolerance: float, decibels: float, similarity: float, same: Path | None,
 ) -> None:  # fmt: skip
     """Report on RESULTS, or hold one against an earlier one."""
     try:
         documents = {path.stem: read(path) for path in results}
         first = next(iter(documents.values()))
-        worse = regressions(first, read(baseline), tolerance, decibels) if baseline else []
+        worse = regressions(first, read(baseline), tolerance, decibels, similarity) if baseline else []
         worse += differences(first, read(same)) if same else []
         if out:
             write(documents, out)

@@ -13,9 +13,11 @@ import numpy as np
 import onnx
 import pytest
 import toy_zoo
+from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+import protection
 from faceprotect_sdk.align import ARCFACE_112, CANONICAL_POINTS
 
 PEOPLE = 4
@@ -25,14 +27,14 @@ def write_recogniser(path: Path, seed: int) -> None:
     """[1, 3, 112, 112] to a random projection of 14 x 14 means, without the mean colour."""
     weights = np.random.default_rng(seed).standard_normal((588, 16)).astype(np.float32)
     weights -= weights.mean(0)
-    constants = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1, 588], np.int64), "shape")]
+    constants = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([-1, 588], np.int64), "shape")]
     nodes = [
         helper.make_node("AveragePool", ["image"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
         helper.make_node("Reshape", ["means", "shape"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w"], ["embedding"]),
     ]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 112, 112])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 16])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 112, 112])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 16])
     graph = helper.make_graph(nodes, path.stem, [image], [embedding], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
@@ -86,3 +88,26 @@ def save(path: Path, person: int, noise: float) -> None:
     rng = np.random.default_rng(person)
     pixels = toy_zoo.photo(320, 320, seed=person) + rng.normal(0, noise, (320, 320, 3))
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+
+
+class Bench:
+    """One call of the command over the toys."""
+
+    def __init__(self, zoo: Path, fr: Path, pairs: Path, folder: Path) -> None:
+        self.zoo, self.fr, self.pairs, self.folder = zoo, fr, pairs, folder
+
+    def __call__(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> Result:
+        given = {"--pairs": self.pairs, "--fr": self.fr, "--zoo": self.zoo, "--out": self.folder / f"{name}.json", "--methods": methods}
+        fixed = ["--no-dlib", "--workers", "1", *(str(word) for pair in given.items() for word in pair)]
+        return CliRunner().invoke(protection.main, [*fixed, *words])
+
+    def document(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> dict[str, Any]:
+        result = self(*words, methods=methods, name=name)
+        assert result.exit_code == 0, result.output
+        document: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
+        return document
+
+
+@pytest.fixture
+def bench(zoo: Path, fr: Path, pairs: Path, tmp_path: Path) -> Bench:
+    return Bench(zoo, fr, pairs, tmp_path)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import toy_zoo
-from click.testing import CliRunner, Result
 
-import protection
 import report
 from faceprotect_engines.digest import sha256_file
 from faceprotect_sdk.align import aligned_crop
@@ -20,28 +18,9 @@ from harness import pixels as attacks
 from harness.measure import Worker
 from harness.settings import CLEAN
 
+if TYPE_CHECKING:
+    from conftest import Bench
 
-class Bench:
-    """One call of the command over the toys."""
-
-    def __init__(self, zoo: Path, fr: Path, pairs: Path, folder: Path) -> None:
-        self.zoo, self.fr, self.pairs, self.folder = zoo, fr, pairs, folder
-
-    def __call__(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> Result:
-        given = {"--pairs": self.pairs, "--fr": self.fr, "--zoo": self.zoo, "--out": self.folder / f"{name}.json", "--methods": methods}
-        fixed = ["--no-dlib", "--workers", "1", *(str(word) for pair in given.items() for word in pair)]
-        return CliRunner().invoke(protection.main, [*fixed, *words])
-
-    def document(self, *words: str, methods: str = "latent,mi-fgsm@30", name: str = "out") -> dict[str, Any]:
-        result = self(*words, methods=methods, name=name)
-        assert result.exit_code == 0, result.output
-        document: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
-        return document
-
-
-@pytest.fixture
-def bench(zoo: Path, fr: Path, pairs: Path, tmp_path: Path) -> Bench:
-    return Bench(zoo, fr, pairs, tmp_path)
 
 
 def rates(document: dict[str, Any], key: str) -> list[float]:

@@ -73,6 +73,8 @@ def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[st
         (("quality", "psnr"), 36.7, "latent@medium: psnr 37.0 -> 36.7"),
         (("quality", "ssim"), 0.972, "latent@medium: ssim"),
         (("quality", "psnr"), 36.9, ""),
+        (("recognisers", "judge", "mean_similarity"), 0.2, "latent@medium: mean similarity of judge 0.1 -> 0.2"),
+        (("recognisers", "judge", "mean_similarity"), 0.0, ""),
         (("recognisers", "judge", "verification", 0, "protected"), 100.0, ""),
     ],
 )
@@ -97,9 +99,9 @@ def test_a_method_or_recogniser_that_is_gone_is_a_regression(result: dict[str, A
     new = copy.deepcopy(result)
     del new["methods"]["latent@low"]
     new["methods"][CLEAN]["recognisers"]["judge"]["mean_similarity"] = 0.5
-    found = report.regressions(new, result, 2.0, 0.2)
+    found = report.regressions(new, result, 2.0, 0.2, 0.03)
     assert "latent@low: no longer measured" in found
-    assert any("other pairs or recognisers" in line for line in found)
+    assert f"{CLEAN}: mean similarity of judge 0.1 -> 0.5" in found
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

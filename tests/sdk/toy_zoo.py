@@ -108,7 +108,7 @@ def _grow(g: Graph, latent: str, name: str | None = None) -> str:
 
 def _embed(g: Graph, image: str, weights: str, name: str | None = None) -> tuple[str, str]:
     """Unit embedding [1, E] and the norm before."""
-    flat = g.op("Reshape", _pool(g, image), g.const([1, 3072], np.int64))
+    flat = g.op("Reshape", _pool(g, image), g.const([-1, 3072], np.int64))
     raw = g.op("MatMul", flat, weights)
     norm = g.op("ReduceL2", raw, g.const([1], np.int64), keepdims=1)
     return g.op("Div", raw, norm, name=name), norm
