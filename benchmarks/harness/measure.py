@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import Face, face_in_place, find_faces, shift
+from faceprotect_sdk.faces import Face, find_faces
 from faceprotect_sdk.judge import took_part
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.quality import psnr, ssim
@@ -23,6 +23,7 @@ from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.room import EngineRoom
 from harness import variants
 from harness.features import Features, UserNet, feature_distance, inception_input, pooled
+from harness.keypoints import points_moved
 from harness.methods import Runner, only_face
 from harness.pairs import Pair
 from harness.panel import open_panel, refuse_searched
@@ -108,8 +109,7 @@ class Worker:
             facts["target"] = target.name
         before, after = (aligned_crop(image, face.points) for image in (pixels, written))
         facts |= self._quality(before, after, arrays) | self._groups(pixels, face)
-        seen, again = (face_in_place(image, face, self.room("face-detector")) for image in (pixels, written))
-        facts["points_moved"] = shift(seen, again) if seen is not None and again is not None else None
+        facts["points_moved"] = points_moved(pixels, written, face, self.room("face-detector"))
         arrays["facts"] = json.dumps({"number": pair.number, "first": first, **facts})
         return arrays
 

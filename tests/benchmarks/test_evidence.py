@@ -6,10 +6,10 @@ import json
 import tarfile
 from pathlib import Path
 
-import protection
 import pytest
 from click.testing import CliRunner
 
+import protection
 import report
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import toy_zoo
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk.dlib_judge import DlibRecogniser
 from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.recognisers import EngineRecogniser, cosine
 from harness import features, pixels, variants
 from harness.features import feature_distance, frechet_distance
+from harness.keypoints import points_moved
 from harness.panel import similarity_matrix
 from harness.settings import parse_setting, patched
 from harness.summary import area_under, impostor_thresholds, interval, ranks
@@ -134,3 +138,15 @@ def test_settings_of_the_command_line() -> None:
     assert parse_setting("latent@0.0001", attempts=1).strength.budget == 0.0001  # type: ignore[union-attr]
     assert parse_setting("mi-fgsm@35", attempts=3).attempts == 1
     assert parse_setting("pgd@35").psnr == 35
+
+
+def test_points_of_a_moved_face_move_as_far(zoo: Path) -> None:
+    photo = toy_zoo.photo(320, 320, faces=0, seed=1)
+    cv2.circle(photo, (160, 160), 16, (255, 0, 0), -1)
+    moved = np.roll(photo, (0, 12), (0, 1))
+    with Store([zoo]).open("face-detector") as detector:
+        face = find_faces(photo, detector)[0]
+        width = face.box[2] - face.box[0]
+        assert points_moved(photo, photo, face, detector) == 0
+        assert points_moved(photo, moved, face, detector) == pytest.approx(12 / width, rel=0.3)
+        assert points_moved(photo, np.full_like(photo, 90), face, detector) is None
