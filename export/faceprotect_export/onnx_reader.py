@@ -7,6 +7,7 @@ folded into it, and what is left runs as a list of torch calls. Independent of t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,15 +185,19 @@ class OnnxModule(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Run the graph on ``image`` (layout and range as the file wants them); returns its first output."""
+        return self.values(image, [self.output_name])[0]
+
+    def values(self, image: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """The named values of the graph for ``image``, intermediate ones (an output of a step) included."""
         values: dict[str, Value] = dict(self._host)
         values.update({name: getattr(self, buffer) for name, buffer in self._names.items()})
         values[self.input_name] = image
         for index, step in enumerate(self.steps):
             _call(step, values)
             for name in step.inputs:  # free activations as soon as nothing needs them
-                if name != self.output_name and self._last.get(name) == index:
+                if name not in names and self._last.get(name) == index:
                     values.pop(name, None)
-        return values[self.output_name]
+        return [values[name] for name in names]
 
 
 def load_onnx(path: Path | str, output: str | None = None) -> OnnxModule:

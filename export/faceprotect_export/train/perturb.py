@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMOOTHNESS = (1, 2, 4, 8)  # a change is confined to a grid this many times coarser than the pixels
+START = 0.15  # of a walk's length, in a random direction
 PSNR_RANGE = (29.0, 44.0)  # of the whole crop: what the search is allowed, and somewhat beyond
 
 
@@ -59,7 +60,7 @@ def begin(crops: Tensor, rng: np.random.Generator) -> Walk:
     radius = (10 ** (-psnr / 20)).reshape(-1, 1, 1, 1)
     smoothness = int(rng.choice(SMOOTHNESS))
     noise = confine(torch.randn_like(crops), smoothness)
-    return Walk(crops, radius, smoothness, noise / rms(noise) * radius * 0.15)
+    return Walk(crops, radius, smoothness, noise / rms(noise) * radius * START)
 
 
 def augment(crops: Tensor, rng: np.random.Generator) -> Tensor:
@@ -74,6 +75,20 @@ def augment(crops: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.25:
         small = F.interpolate(crops, size=int(side * rng.uniform(0.4, 0.9)), mode="bilinear", antialias=True)
         crops = F.interpolate(small, size=side, mode="bilinear")
+    return crops
+
+
+def vary(crops: Tensor, rng: np.random.Generator) -> Tensor:
+    """Between two faces, or off a face by smooth noise: further places at which a student is to agree with its teacher.
+
+    Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022: both see the same mixed pixels.
+    """
+    if rng.random() < 0.25:
+        share = float(rng.uniform(0.5, 1.0))
+        crops = share * crops + (1 - share) * crops.roll(1, 0)
+    if rng.random() < 0.5:
+        walk = begin(crops, rng)
+        crops = (crops + walk.change / START).clamp(0, 1)
     return crops
 
 

@@ -1,0 +1,110 @@
+"""Training of surrogates: hints explain a teacher, slopes are matched, runs resume, judges never teach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from faceprotect_export.modules.students import build_student
+from faceprotect_export.train.hints import Hints
+from faceprotect_export.train.students import Trainer, read_teachers
+
+WIDTHS = (8, 6, 10, 12)
+rng = np.random.default_rng(0)
+
+
+def write_teacher(path: Path) -> None:
+    """Four strided convolutions with ReLU, 56 to 7 px, then a layer over everything."""
+    constants, nodes, name, channels = [], [], "image", 3
+    for index, width in enumerate(WIDTHS):
+        weight = rng.standard_normal((width, channels, 3, 3)).astype(np.float32) / np.sqrt(4.5 * channels)
+        constants.append(numpy_helper.from_array(weight, f"w{index}"))
+        nodes.append(helper.make_node("Conv", [name, f"w{index}"], [f"c{index}"], strides=[2, 2], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
+        name, channels = f"r{index}", width
+    constants.append(numpy_helper.from_array(rng.standard_normal((588, 16)).astype(np.float32), "last"))
+    nodes += [helper.make_node("Flatten", [name], ["flat"]), helper.make_node("MatMul", ["flat", "last"], ["raw"])]
+    nodes.append(helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=1))
+    nodes.append(helper.make_node("Div", ["raw", "norm"], ["embedding"]))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 112, 112])
+    out = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 16])
+    model = helper.make_model(helper.make_graph(nodes, "teacher", [image], [out], constants), opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 10
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def teachers(tmp_path: Path) -> Path:
+    models = {}
+    for name, role in (("teacher", "surrogate"), ("judge", "judge")):
+        write_teacher(tmp_path / f"{name}.onnx")
+        entry = {"shape": [1, 3, 112, 112], "template": "arcface112"}
+        models[name] = {"file": f"{name}.onnx", "role": role, "embedding": 16, "input": entry, "thresholds": {"far_1e-2": 0.3}}
+    (tmp_path / "fr.json").write_text(json.dumps({"models": models}))
+    return tmp_path
+
+
+@pytest.fixture
+def crops() -> torch.Tensor:
+    return torch.from_numpy(np.kron(rng.uniform(0, 1, (4, 3, 20, 20)), np.ones((8, 8)))).float()
+
+
+def test_only_surrogates_teach(teachers: Path) -> None:
+    assert list(read_teachers(teachers, ())) == ["teacher"]
+    for only in (("judge",), ("nobody",)):
+        with pytest.raises(click.UsageError, match=only[0]):
+            read_teachers(teachers, only)
+
+
+def test_hints_are_taken_where_resolutions_meet(teachers: Path) -> None:
+    teacher = read_teachers(teachers, ())["teacher"]
+    student = build_student("conv", {"teacher": 16}, 160)
+    hints = Hints(teacher.net, 112, student.trunk.widths)  # type: ignore[arg-type]
+    assert hints.names == ["r0", "r1", "r2", "r3", "r3"]
+    image = torch.rand(2, 3, 112, 112)
+    maps = teacher.net.values(image, hints.names)
+    assert [m.shape[1:] for m in maps] == [(8, 56, 56), (6, 28, 28), (10, 14, 14), (12, 7, 7), (12, 7, 7)]
+    stages = [torch.zeros(2, width, m.shape[2], m.shape[3]) for width, m in zip(student.trunk.widths, maps, strict=True)]  # type: ignore[arg-type]
+    for adapter, wanted in zip(hints.adapters, maps, strict=True):
+        torch.nn.init.zeros_(adapter.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            adapter.bias.copy_(wanted.mean((0, 2, 3)))  # type: ignore[operator,union-attr]
+    with torch.no_grad():
+        unexplained = float(hints(stages, maps))
+    assert 0.6 < unexplained <= 1.05  # the mean alone explains none of the variance
+    with pytest.raises(ValueError, match="no maps of 3 px"):
+        Hints(teacher.net, 112, (8,) * 6)
+
+
+def test_a_step_learns_values_hints_and_slopes(teachers: Path, crops: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    trainer = Trainer("conv", read_teachers(teachers, ()), 1e-3, 0.5, None)
+    teacher = trainer.teachers["teacher"]
+    reference = teacher.look(crops.flip(3), []).embedding
+    look = teacher.look(crops, trainer.names("teacher"), reference)
+    assert look.gradient is not None
+    nudge = 2 * look.gradient / look.gradient.norm()
+    up, down = ((teacher.look(crops + s * nudge, []).embedding * reference).sum() for s in (1, -1))
+    assert float(up - down) / 2 == pytest.approx(float((look.gradient * nudge).sum()), rel=0.2)
+    losses = [trainer.step(crops, "teacher", look) for _ in range(25)]
+    for part in ("value", "hints", "slope"):
+        assert losses[-1][part] < 0.8 * losses[0][part], part
+
+
+def test_training_resumes_where_it_stopped(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
+    first, second = (Trainer("conv", read_teachers(teachers, ()), 1e-3, 0.5, None) for _ in range(2))
+    first.plain(crops, "teacher", np.random.default_rng(0))
+    first.walk(crops, "teacher", np.random.default_rng(1))
+    first.save(tmp_path / "run", {"batch": 2})
+    assert second.resume(tmp_path / "run") == {"batch": 2}
+    look = first.teachers["teacher"].look(crops, first.names("teacher"))
+    assert first.step(crops, "teacher", look) == pytest.approx(second.step(crops, "teacher", look), rel=1e-3)
+    for key, value in first.average.items():
+        torch.testing.assert_close(value, second.average[key], rtol=1e-3, atol=1e-4)
