@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_export.modules.students import build_student
+from faceprotect_export.train.grow import grow
 from faceprotect_export.train.hints import Hints
 from faceprotect_export.train.students import Trainer, read_teachers
 
@@ -108,3 +109,21 @@ def test_training_resumes_where_it_stopped(teachers: Path, crops: torch.Tensor, 
     assert first.step(crops, "teacher", look) == pytest.approx(second.step(crops, "teacher", look), rel=1e-3)
     for key, value in first.average.items():
         torch.testing.assert_close(value, second.average[key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_grown_student_computes_the_same_and_can_learn_more() -> None:
+    torch.manual_seed(0)
+    small, large = build_student("conv", {"a": 8, "b": 4}, 160), build_student("wide", {"b": 4}, 160)
+    for module in small.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    grow(small, large)
+    crops = torch.rand(2, 3, 160, 160)
+    expected = torch.nn.functional.normalize(small.eval()(crops)[:, 8:], dim=1)
+    torch.testing.assert_close(large.eval()(crops), expected, rtol=1e-4, atol=1e-5)
+    large(crops)[:, 0].sum().backward()
+    first = large.trunk[2].first[0].weight.grad  # type: ignore[index,union-attr]
+    assert float(first[:32, 32:].abs().sum()) > 0  # type: ignore[index]
+    with pytest.raises(ValueError, match="only residual trunks"):
+        grow(small, build_student("attention", {"b": 4}, 160))

@@ -24,6 +24,7 @@ from faceprotect_export.modules.students import ARCFACE_WINDOW, Student, build_s
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.grow import grow
 from faceprotect_export.train.hints import Hints
 from faceprotect_sdk.specification import parse_specification
 
@@ -93,6 +94,14 @@ class Trainer:
         self.model = nn.ModuleDict({"student": self.student, "hints": self.hints}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
+
+    def start_from(self, path: Path) -> None:
+        """Begin where a trained student of this kind, or of a narrower one, stands."""
+        tensors, metadata = checkpoint.load(path)
+        small = build_student(metadata["kind"], metadata["heads"], SIZE)
+        small.load_state_dict(tensors)
+        grow(small, self.student)
+        self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
 
     def names(self, teacher: str) -> list[str]:
         """Activations of a teacher that hints are taken of."""
@@ -207,6 +216,7 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.option("--only", multiple=True, help="Names of the teachers (default: all surrogates).")
 @click.option("--kind", default="wide", show_default=True)
 @click.option("--autoencoder", type=click.Path(exists=True, path_type=Path), help="Weights; adds walks in its latent.")
+@click.option("--start", type=click.Path(exists=True, path_type=Path), help="A trained student, of this kind or narrower, to begin from.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
 @click.option("--minutes", default=60.0, show_default=True, help="The learning rate falls over this time, resumed runs included.")
 @click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches at the end; it rises from none.")
@@ -216,8 +226,8 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.option("--held-out", default=256, show_default=True, help="Crops kept aside for the curve.")
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], teachers: Path, only: tuple[str, ...], kind: str, autoencoder: Path | None, out: Path, minutes: float,
-    walks: float, hints: float, count: int, rate: float, held_out: int, seed: int,
+    crops: tuple[Path, ...], teachers: Path, only: tuple[str, ...], kind: str, autoencoder: Path | None, start: Path | None, out: Path,
+    minutes: float, walks: float, hints: float, count: int, rate: float, held_out: int, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -231,8 +241,10 @@ def main(
         decoder.requires_grad_(False).to(memory_format=torch.channels_last)
     known = read_teachers(teachers, only)
     trainer = Trainer(kind, known, rate, hints, decoder)
-    facts = {"kind": kind, "teachers": list(known), "seed": seed, "data": [p.stem for p in crops]}
+    facts = {"kind": kind, "teachers": list(known), "seed": seed, "data": [p.stem for p in crops], "start": start.stem if start else ""}
     resumed = trainer.resume(out)
+    if start and not resumed:
+        trainer.start_from(start)
     batch, spent = int(resumed.get("batch", 0)), float(resumed.get("minutes", 0.0))
     rng, began = np.random.default_rng([seed, batch]), time.time() - spent * 60
     saved = logged = time.time()
