@@ -17,15 +17,13 @@ from pathlib import Path
 import click
 
 from faceprotect_engines.backends.cores import available_cores
-from faceprotect_engines.errors import EngineError
 from faceprotect_engines.store import ZOO
-from faceprotect_sdk.errors import FaceprotectError
 from harness.measure import Look
 from harness.pairs import read_pairs
 from harness.provenance import command_line
 from harness.run import run
 from harness.settings import Goal, Setting, read_targets
-from protection import FOLDER, document, fail
+from protection import FAILURES, FOLDER, document, fail
 
 DLIB, CONV = "dlib-resnet", "student-conv"
 DRAWS = "stages.2.draws"
@@ -89,7 +87,7 @@ def main(
         look = Look(fr, ("judge",), goal, seed=seed)
         measured = run(rows, read_pairs(pairs)[:limit], look, work or out.with_suffix(""), workers)
         result = document(measured, rows, look, command_line(), workers)
-    except (FaceprotectError, EngineError) as error:
+    except FAILURES as error:
         fail(error)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")

@@ -24,7 +24,7 @@ from faceprotect_engines.engine import Engine
 from faceprotect_engines.store import Store
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.errors import FaceprotectError, UsageError
+from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.specification import THRESHOLD, onnx_specification, parse_specification
@@ -32,7 +32,7 @@ from harness.pairs import Pair, read_pairs
 from harness.panel import similarity_matrix
 from harness.provenance import command_line, environment
 from harness.summary import impostor_thresholds, interval, rate
-from protection import FOLDER, fail
+from protection import FAILURES, FOLDER, fail
 
 BATCH = 16
 
@@ -148,7 +148,7 @@ def main(
         before = scores(attacker, held)
         losses = adapt(attacker, learned, steps, learning_rate, seed)
         after = scores(attacker, held)
-    except FaceprotectError as error:
+    except FAILURES as error:
         fail(error)
     result = {
         "schema": 1, "command": command_line(), "seed": seed, **environment(1), "recogniser": recogniser.stem, "method": test.name,

@@ -46,9 +46,14 @@ def document(measured: Measured, settings: list[Setting], look: Look, command: s
     }  # fmt: skip
 
 
-def fail(error: Exception) -> NoReturn:
+#: What a script answers for with an exit code of its own.
+FAILURES = (FaceprotectError, EngineError, KeyboardInterrupt)
+
+
+def fail(error: BaseException) -> NoReturn:
     """Say what went wrong, and leave with the code that the command line gives it."""
-    click.echo(f"Error: {error}", err=True)
+    stopped = "interrupted; the same command goes on from here" if isinstance(error, KeyboardInterrupt) else ""
+    click.echo(f"Error: {stopped or error}", err=True)
     sys.exit(int(exit_code_of(error)))
 
 
@@ -91,7 +96,7 @@ def main(
         )  # fmt: skip
         measured = run(settings, found, look, work or out.with_suffix(""), workers)
         result = document(measured, settings, look, command_line(), workers)
-    except (FaceprotectError, EngineError) as error:
+    except FAILURES as error:
         fail(error)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")

@@ -45,15 +45,26 @@ class Measured:
 _WORKER: list[Worker] = []
 
 
-def _start(look: Look) -> None:
-    _WORKER[:] = [Worker(look)]
+def _worker(look: Look) -> Worker:
+    """The process's own worker, made at first use (what it raises then reaches the caller, unlike in an initializer)."""
+    if not _WORKER or _WORKER[0].look != look:
+        _WORKER[:] = [Worker(look)]
+    return _WORKER[0]
 
 
-def _measure(setting: Setting, pair: Pair, index: int, folder: Path) -> None:
-    _WORKER[0].measure(setting, pair, index, folder)
+def _measure(look: Look, setting: Setting, pair: Pair, index: int, folder: Path) -> None:
+    _worker(look).measure(setting, pair, index, folder)
 
 
-def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, workers: int, *, check: bool = True) -> Measured:
+def _panel(look: Look, settings: Sequence[Setting]) -> tuple[tuple[Recogniser, ...], dict[str, list[str]]]:
+    """Who scores, and which of them each setting searches on; in a worker, for engines are not to be open when processes are forked."""
+    worker = _worker(look)
+    searched = {one.key: worker.searched(one) for one in settings}
+    panel = worker.panel
+    return tuple(Recogniser(one.name, one.measure, dict(one.thresholds) or {"its own": one.threshold}) for one in panel), searched
+
+
+def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, workers: int) -> Measured:
     """Measure every setting on every pair; the clean row always, and first, for the pairs are checked on it.
 
     Raises UsageError for a work folder of other settings, a recogniser that scores and is searched on, or pairs that
@@ -62,16 +73,12 @@ def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, 
     settings = [Setting(CLEAN, CLEAN, attempts=1), *(one for one in settings if one.key != CLEAN)]
     if len({one.key for one in settings}) < len(settings):
         raise UsageError(f"two settings have one name: {', '.join(one.key for one in settings)}")
-    here = Worker(look)
-    searched = {one.key: here.searched(one) for one in settings}
-    recognisers = tuple(
-        Recogniser(one.name, one.measure, dict(one.thresholds) or {"its own": one.threshold}) for one in here.panel
-    )  # fmt: skip
-    folders = {one.key: _folder(work, one, pairs, look, [r.name for r in recognisers]) for one in settings}
-    with ProcessPoolExecutor(workers, initializer=_start, initargs=(look,)) as pool:
+    with ProcessPoolExecutor(workers) as pool:
+        recognisers, searched = pool.submit(_panel, look, settings).result()
+        folders = {one.key: _folder(work, one, pairs, look, [r.name for r in recognisers]) for one in settings}
         for setting in settings:
-            _run_one(pool, setting, pairs, folders[setting.key])
-            if check and setting.key == CLEAN:
+            _run_one(pool, look, setting, pairs, folders[setting.key])
+            if setting.key == CLEAN:
                 check_pairs(read_rows(folders[CLEAN], pairs), pairs, recognisers)
     rows: dict[str, list[Row]] = {key: list(read_rows(folder, pairs)) for key, folder in folders.items()}
     bad = {index for key in rows for index, row in enumerate(rows[key]) if "error" in row["facts"]}
@@ -82,9 +89,9 @@ def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, 
     return Measured(recognisers, look.variants, rows, searched, left_out)
 
 
-def _run_one(pool: ProcessPoolExecutor, setting: Setting, pairs: list[Pair], folder: Path) -> None:
+def _run_one(pool: ProcessPoolExecutor, look: Look, setting: Setting, pairs: list[Pair], folder: Path) -> None:
     jobs = [(index, pair) for index, pair in enumerate(pairs) if not (folder / f"{pair.number}.npz").exists()]
-    futures = [pool.submit(_measure, setting, pair, index, folder) for index, pair in jobs]
+    futures = [pool.submit(_measure, look, setting, pair, index, folder) for index, pair in jobs]
     try:
         for future in tqdm(as_completed(futures), total=len(futures), desc=setting.key, disable=not futures):
             future.result()

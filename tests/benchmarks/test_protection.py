@@ -133,7 +133,7 @@ def test_an_interrupted_run_keeps_what_it_measured(bench: Bench, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "measure", failing)
-        assert bench(methods="mi-fgsm").exit_code != 0
+        assert bench(methods="mi-fgsm").exit_code == 130
     kept = {path: path.stat().st_mtime_ns for path in (bench.folder / "out").rglob("*.npz")}
     assert {path.relative_to(bench.folder / "out").as_posix() for path in kept} >= {"none/1.npz", "none/4.npz", "mi-fgsm/1.npz"}
     resumed = bench.document(methods="mi-fgsm")
