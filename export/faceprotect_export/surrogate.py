@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +147,7 @@ def build_surrogate(
         loss="similarity",
         describe=DESCRIBE,
         weights=weights,
+        exact=surrogate_function(copy.deepcopy(recogniser).double()),
         manifest=surrogate_manifest(parsed, {**parsed.source, "sha256": sha256_file(path), "file": path.name}, recogniser),
     )
     return build_engine(recipe, folder)
