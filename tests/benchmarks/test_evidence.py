@@ -14,7 +14,7 @@ import report
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 BASELINE = Path(report.__file__).parent / "results" / "subset.json"
-NUMBERS = range(1, 5)
+NUMBERS = (1, 2, 4, 5)
 
 
 @pytest.fixture

@@ -127,3 +127,16 @@ def test_a_grown_student_computes_the_same_and_can_learn_more() -> None:
     assert float(first[:32, 32:].abs().sum()) > 0  # type: ignore[index]
     with pytest.raises(ValueError, match="only residual trunks"):
         grow(small, build_student("attention", {"b": 4}, 160))
+
+
+def test_a_teacher_is_fed_as_its_specification_says(teachers: Path, crops: torch.Tensor) -> None:
+    listing = json.loads((teachers / "fr.json").read_text())
+    plain = read_teachers(teachers, ())["teacher"].look(crops, []).embedding
+    entry = listing["models"]["teacher"]["input"]
+    entry.update({"range": [0, 255], "mean": [0.0], "std": [255.0]})
+    (teachers / "fr.json").write_text(json.dumps(listing))
+    torch.testing.assert_close(read_teachers(teachers, ())["teacher"].look(crops, []).embedding, plain, rtol=2e-2, atol=1e-2)
+    entry["color"] = "BGR"
+    (teachers / "fr.json").write_text(json.dumps(listing))
+    swapped = read_teachers(teachers, ())["teacher"].look(crops.flip(1), []).embedding
+    torch.testing.assert_close(swapped, plain, rtol=2e-2, atol=1e-2)

@@ -54,10 +54,14 @@ class Teacher(nn.Module):
 
     def __init__(self, path: Path, entry: dict[str, object], templates: dict[str, object] | None) -> None:
         super().__init__()
-        spec = parse_specification(entry, templates).input
-        if spec.window is None or (spec.color, spec.low, spec.high, set(spec.mean), set(spec.std)) != ("RGB", 0, 1, {0.0}, {1.0}):
-            raise click.UsageError(f"{path}: is not fed with a window of RGB 0..1, which is all that is done here")
-        self.net, self.size, self.spec = load_onnx(path), int(str(entry["embedding"])), spec
+        parsed = parse_specification(entry, templates)
+        spec = parsed.input
+        if spec.window is None:
+            raise click.UsageError(f"{path}: takes a face's box, not a template, and cannot teach")
+        self.net, self.size, self.spec = load_onnx(path, parsed.output), int(str(entry["embedding"])), spec
+        # One factor and one offset per channel do what the specification says of range, mean and spread.
+        zero, one = (spec.feed(np.full((1, 3, 1, 1), value, np.float32))[:, :: -1 if spec.color == "BGR" else 1] for value in (0, 1))
+        self.offset, self.factor = torch.from_numpy(zero.copy()), torch.from_numpy((one - zero).copy())
         rows, cols = spec.window.matrices(SIZE)
         self.rows, self.cols = torch.from_numpy(rows), torch.from_numpy(cols)
         self.requires_grad_(False)
@@ -66,10 +70,13 @@ class Teacher(nn.Module):
         """What it makes of ``crops``; with a ``reference``, also the slope there."""
         crops = crops.detach().requires_grad_(reference is not None)
         with torch.set_grad_enabled(reference is not None), torch.autocast("cpu", torch.bfloat16):
-            image = (self.rows @ crops @ self.cols).contiguous(memory_format=torch.channels_last)
+            image = (self.rows @ crops @ self.cols) * self.factor + self.offset
+            image = image.flip(1) if self.spec.color == "BGR" else image
+            image = image.contiguous(memory_format=torch.channels_last)
             embedding, *activations = self.net.values(image, [self.net.output_name, *names])
-        gradient = None if reference is None else torch.autograd.grad((embedding.float() * reference).sum(), crops)[0]
-        return Look(embedding.detach().float(), [a.detach() for a in activations], reference, gradient)
+            embedding = F.normalize(embedding.float(), dim=1)
+        gradient = None if reference is None else torch.autograd.grad((embedding * reference).sum(), crops)[0]
+        return Look(embedding.detach(), [a.detach() for a in activations], reference, gradient)
 
 
 def read_teachers(folder: Path, only: tuple[str, ...]) -> dict[str, Teacher]:
