@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,8 +197,3 @@ def read_rows(folder: Path, pairs: list[Pair]) -> list[dict[str, Any]]:
             row["facts"] = json.loads(str(stored["facts"]))
         rows.append(row)
     return rows
-
-
-def errors(rows: list[Mapping[str, Any]]) -> list[str]:
-    """Why photos were left out."""
-    return [row["facts"]["error"] for row in rows if "error" in row["facts"]]

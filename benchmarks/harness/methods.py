@@ -95,14 +95,14 @@ class Runner:
         own = [_unit(one.embed_crop(crop)) for one in surrogates]
         started = time.perf_counter()
         rng = np.random.default_rng([seed, index])
-        difference = self._search(crop, surrogates, own, index, int(rng.integers(2**31))) if self.setting.method in METHODS else (
+        difference = self._search(crop, surrogates, index, int(rng.integers(2**31))) if self.setting.method in METHODS else (
             self._noise(crop, surrogates, own, index, rng)
         )  # fmt: skip
         seconds = time.perf_counter() - started
         changed = paste(source.pixels, difference, face_mask(), face.points, grey=source.grey)
         return Protected(encode(original.with_pixels(changed), quality=QUALITY), seconds, 1)
 
-    def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], own: Sequence[Image], index: int, seed: int) -> Image:
+    def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
         """Towards the target: away from the opposite of its embedding, until past the threshold by a margin."""
         strength = self.setting.strength if isinstance(self.setting.strength, Strength) else STRENGTHS[self.setting.strength]
         target = self._embedded(self._target(index), surrogates)
