@@ -14,7 +14,7 @@ from PIL import Image
 
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
-from faceprotect_engines.store import ZOO, Store
+from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
@@ -49,8 +49,12 @@ def test_the_zoo_is_under_40_megabytes() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_engine_is_whole_and_says_where_it_comes_from(store: Store, name: str) -> None:
-    store.verify(name)
     manifest = store.manifest(name)
+    if store.waits(name):
+        verify_files(store.folder(name), manifest)
+        assert manifest.files["graph"].bytes < 1_000_000, "an engine whose weights are fetched ships none"
+    else:
+        store.verify(name)
     assert manifest.opset == 18
     assert manifest.ir == 10
     assert manifest.source
@@ -61,6 +65,8 @@ def test_engine_is_whole_and_says_where_it_comes_from(store: Store, name: str) -
 @pytest.mark.parametrize("name", NAMES)
 def test_engine_gives_its_golden_outputs(store: Store, name: str) -> None:
     manifest = store.manifest(name)
+    if store.waits(name):
+        pytest.skip(f"{name} waits for its weights to be fetched")
     if not manifest.golden:
         pytest.skip(f"{name} has no golden section")
     with store.open(name, "cpu") as engine:

@@ -75,6 +75,10 @@ class Worker:
         """Recognisers that share their weights with one that the setting searches on."""
         return [one.name for one in self.panel if took_part(one, self.runner(setting).identities())]
 
+    def surrogates(self, setting: Setting) -> list[str]:
+        """Names of what the setting searches on."""
+        return [] if setting.method == CLEAN else [one.name for one in self.runner(setting).method.surrogates()]
+
     def measure(self, setting: Setting, pair: Pair, index: int, folder: Path) -> None:
         """Protect the photo of a pair, or take the file that is there, and write ``NUMBER.npz`` beside it."""
         first = self._runner is None or self._runner.setting != setting

@@ -33,11 +33,15 @@ class Recogniser:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that was measured: rows per setting in the order of the pairs, those with a face in both photos."""
+    """Everything that was measured: rows per setting in the order of the pairs, those with a face in both photos.
+
+    ``surrogates``: per setting, what it searched on. ``searched``: those who score that share weights with one of them.
+    """
 
     recognisers: tuple[Recogniser, ...]
     variants: tuple[str, ...]
     rows: dict[str, list[Row]]
+    surrogates: dict[str, list[str]]
     searched: dict[str, list[str]]
     left_out: list[str]
 
@@ -56,12 +60,17 @@ def _measure(look: Look, setting: Setting, pair: Pair, index: int, folder: Path)
     _worker(look).measure(setting, pair, index, folder)
 
 
-def _panel(look: Look, settings: Sequence[Setting]) -> tuple[tuple[Recogniser, ...], dict[str, list[str]]]:
-    """Who scores, and which of them each setting searches on; in a worker, for engines are not to be open when processes are forked."""
+def _panel(look: Look, settings: Sequence[Setting]) -> tuple[tuple[Recogniser, ...], dict[str, list[str]], dict[str, list[str]]]:
+    """Who scores; what each setting searches on, and which of those who score that is.
+
+    In a worker, for engines are not to be open when processes are forked.
+    """
     worker = _worker(look)
+    surrogates = {one.key: worker.surrogates(one) for one in settings}
     searched = {one.key: worker.searched(one) for one in settings}
     panel = worker.panel
-    return tuple(Recogniser(one.name, one.measure, dict(one.thresholds) or {"its own": one.threshold}) for one in panel), searched
+    recognisers = tuple(Recogniser(one.name, one.measure, dict(one.thresholds) or {"its own": one.threshold}) for one in panel)
+    return recognisers, surrogates, searched
 
 
 def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, workers: int) -> Measured:
@@ -74,8 +83,8 @@ def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, 
     if len({one.key for one in settings}) < len(settings):
         raise UsageError(f"two settings have one name: {', '.join(one.key for one in settings)}")
     with ProcessPoolExecutor(workers) as pool:
-        recognisers, searched = pool.submit(_panel, look, settings).result()
-        folders = {one.key: _folder(work, one, pairs, look, [r.name for r in recognisers]) for one in settings}
+        recognisers, surrogates, searched = pool.submit(_panel, look, settings).result()
+        folders = {one.key: _folder(work, one, pairs, look, [r.name for r in recognisers], surrogates[one.key]) for one in settings}
         for setting in settings:
             _run_one(pool, look, setting, pairs, folders[setting.key])
             if setting.key == CLEAN:
@@ -86,7 +95,7 @@ def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, 
     if len(bad) == len(pairs):
         raise UsageError(f"no face was found in any pair: {left_out[0]}")
     rows = {key: [row for index, row in enumerate(all_rows) if index not in bad] for key, all_rows in rows.items()}
-    return Measured(recognisers, look.variants, rows, searched, left_out)
+    return Measured(recognisers, look.variants, rows, surrogates, searched, left_out)
 
 
 def _run_one(pool: ProcessPoolExecutor, look: Look, setting: Setting, pairs: list[Pair], folder: Path) -> None:
@@ -100,13 +109,13 @@ def _run_one(pool: ProcessPoolExecutor, look: Look, setting: Setting, pairs: lis
         raise
 
 
-def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: list[str]) -> Path:
+def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: list[str], surrogates: list[str]) -> Path:
     """The setting's folder, with a note of how it is made; one that was made otherwise is refused."""
     folder = work / setting.key.replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     note = {
         "setting": describe([setting])[0], "pairs": str(pairs[0].photo.parent.parent.resolve()), "panel": panel,
-        "engines": engines_digest(look.zoo),
+        "engines": engines_digest(look.zoo), "searched": surrogates,
         "surrogates": [str(Path(s).resolve()) for s in setting.surrogates],
         "look": {k: str(v) for k, v in asdict(look).items() if k not in ("fr", "zoo")},
     }  # fmt: skip

@@ -62,16 +62,23 @@ class Goal:
 
 
 def parse_setting(text: str, **common: Any) -> Setting:
-    """``NAME`` or ``NAME@VALUE``: a strength or a budget for our methods, the PSNR in dB for noise in pixels."""
-    name, _, value = text.partition("@")
-    if name == CLEAN and not value:
+    """``NAME``, ``NAME@VALUE`` or ``NAME@VALUE~SURROGATE...``.
+
+    VALUE is a strength or a budget for our methods, the PSNR in dB for noise in pixels; each SURROGATE is left out of the search.
+    """
+    plain, *left_out = text.split("~")
+    if left_out:
+        common = {**common, "without": (*common.get("without", ()), *left_out)}
+    name, _, value = plain.partition("@")
+    if name == CLEAN and not value and not left_out:
         return Setting(CLEAN, CLEAN, attempts=1)
     if name in ATTACKS:
         return Setting(text, name, psnr=_number(value, text) if value else PSNR, attempts=1, **_only(common, "surrogates", "without"))
     if name in METHODS:
         known = not value or value in STRENGTHS
         strength = (value or "medium") if known else Strength(STRENGTHS["medium"].margin, _number(value, text))
-        return Setting(text if value else f"{name}@medium", name, strength=strength, **common)
+        key = text if value else text.replace(name, f"{name}@medium", 1)
+        return Setting(key, name, strength=strength, **common)
     raise UsageError(f"there is no method '{name}'; choose of: {', '.join([CLEAN, *METHODS, *ATTACKS])}, each with @VALUE or without")
 
 

@@ -189,7 +189,7 @@ def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = Fals
     both = both and key != CLEAN
     recognisers: Mapping[str, Any] = {one.name: recogniser_summary(one, rows, clean, kind, both) for one in measured.recognisers}
     return {
-        "people": len(rows), "searched_on": measured.searched[key], "recognisers": recognisers,
+        "people": len(rows), "surrogates": measured.surrogates[key], "searched_on": measured.searched[key], "recognisers": recognisers,
         "robustness": robustness(measured, rows, clean, kind), "quality": quality(rows), "seconds": seconds(rows),
         "groups": groups(measured, rows, clean, kind), "faces": faces(measured, rows, clean, kind),
     }  # fmt: skip

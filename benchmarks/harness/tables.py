@@ -112,10 +112,11 @@ def groups(document: Document, key: str) -> str:
 
 
 def families(document: Document) -> dict[str, list[str]]:
-    """Settings of one method, by its name; those measured at several strengths make curves."""
+    """Settings of one method on the same surrogates, by its name; those measured at several strengths make curves."""
     found: dict[str, list[str]] = {}
     for setting in document["settings"]:
-        found.setdefault(setting["method"], []).append(setting["key"])
+        name = "~".join([setting["method"], *setting.get("without", [])])
+        found.setdefault(name, []).append(setting["key"])
     return {name: keys for name, keys in found.items() if len(keys) > 2}
 
 

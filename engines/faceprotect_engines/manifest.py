@@ -36,19 +36,25 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class PackageWeights:
-    """A file of an installed package that the graph uses as external data under the name `location`."""
+class ExternalWeights:
+    """A file from elsewhere that the graph uses as external data under the name `location`.
+
+    It is `file` of the installed `package`, or, where no package is named, the file that `engines fetch` gets from `url`.
+    """
 
     package: str
     file: str
     sha256: str
     bytes: int
     location: str
+    url: str = ""
 
     def __post_init__(self) -> None:
-        """Raise EngineCorrupt for a path that could leave the package or the cache folder."""
+        """Raise EngineCorrupt for a path that could leave the package or the cache folder, and for weights from nowhere."""
         check_relative(self.file)
         check_relative(self.location)
+        if not self.package and not self.url.startswith("https://"):
+            raise EngineCorrupt(f"weights '{self.file}' name neither a package nor an address that starts with https://")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Manifest:
     precision: Mapping[str, Any] = field(default_factory=dict)
     opset: int = 18
     ir: int = 10
-    weights: tuple[PackageWeights, ...] = ()
+    weights: tuple[ExternalWeights, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +117,7 @@ class Manifest:
                 outputs=tuple(TensorSpec.from_json(tensor) for tensor in document["outputs"]),
                 opset=int(document.get("opset", 18)),
                 ir=int(document.get("ir", 10)),
-                weights=tuple(PackageWeights(**entry) for entry in document.get("weights", ())),
+                weights=tuple(ExternalWeights(**entry) for entry in document.get("weights", ())),
                 **{key: dict(document.get(key) or {}) for key in _FREE},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from faceprotect_engines.errors import WeightsMissing
-from faceprotect_engines.manifest import PackageWeights
+from faceprotect_engines.manifest import ExternalWeights
 
 
-def find_package_file(weights: PackageWeights, engine: str) -> Path:
+def find_package_file(weights: ExternalWeights, engine: str) -> Path:
     """The installed file that `weights` names; raises WeightsMissing with the pip command when there is none.
 
     The distribution's own record comes first; a module of that name on the path second, so that a fork of the package
@@ -25,7 +25,7 @@ def find_package_file(weights: PackageWeights, engine: str) -> Path:
     )
 
 
-def _candidates(weights: PackageWeights) -> Iterator[Path]:
+def _candidates(weights: ExternalWeights) -> Iterator[Path]:
     # imported here because it costs 20 ms and most engines need no package
     from importlib import metadata, util
 

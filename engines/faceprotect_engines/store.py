@@ -10,8 +10,9 @@ from pathlib import Path
 from faceprotect_engines.backends import load_engine
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.errors import EngineCorrupt, EngineNotFound
-from faceprotect_engines.hydrate import check_hydrated, check_package, hydrate, hydrated_folder
+from faceprotect_engines.errors import EngineCorrupt, EngineNotFound, WeightsMissing
+from faceprotect_engines.fetch import Report, fetch
+from faceprotect_engines.hydrate import check_hydrated, check_source, find_source, hydrate, hydrated_folder
 from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, is_name, read_manifest, resolve_inside
 
 ZOO = Path(__file__).resolve().parent / "zoo"
@@ -75,9 +76,9 @@ class Store:
         return manifest
 
     def verify(self, engine: str | Path) -> None:
-        """Check size and sha256 of every file, package weights included (the cached copy and the package's, if there).
+        """Check size and sha256 of every file, weights from elsewhere included (the cached copy, else their source).
 
-        Raises EngineNotFound, EngineCorrupt, or WeightsMissing when the weights are neither cached nor installed.
+        Raises EngineNotFound, EngineCorrupt, or WeightsMissing when the weights are neither cached nor installed or fetched.
         """
         folder, manifest = self.folder(engine), self.manifest(engine)
         verify_files(folder, manifest)
@@ -88,7 +89,35 @@ class Store:
             check_hydrated(manifest, cached)
         else:
             for weights in manifest.weights:
-                check_package(manifest, weights)
+                check_source(manifest, weights, self.cache)
+
+    def fetch(self, engine: str | Path, source: Path | None = None, report: Report | None = None) -> list[Path]:
+        """Get the weights of an engine that names an address, into the cache; those that are there already stay.
+
+        `source`: a file that was downloaded otherwise, instead of the network. Raises EngineNotFound, EngineCorrupt (another file
+        than the engine was made for), WeightsMissing (no network, or nothing to fetch) and CacheUnwritable.
+        """
+        manifest = self.manifest(engine)
+        found = [fetch(weights, manifest.name, self.cache, source, report) for weights in manifest.weights if weights.url]
+        if not found:
+            raise WeightsMissing(f"engine '{manifest.name}' has nothing to fetch: its weights ship with it or with a package")
+        return found
+
+    def waits(self, engine: str | Path) -> bool:
+        """Whether the engine ships without weights that only `fetch` gets, and they are not there yet."""
+        return any(weights.url for weights in self.manifest(engine).weights) and not self.has_weights(engine)
+
+    def has_weights(self, engine: str | Path) -> bool:
+        """Whether everything that the engine takes from elsewhere is there: cached, installed or fetched. Nothing is verified."""
+        manifest = self.manifest(engine)
+        if hydrated_folder(manifest, self.cache).is_dir():
+            return True
+        try:
+            for weights in manifest.weights:
+                find_source(weights, manifest.name, self.cache)
+        except WeightsMissing:
+            return False
+        return True
 
     def open(self, engine: str | Path, device: str = "cpu", threads: int | None = None) -> Engine:
         """A verified engine ready to run on `device` ("auto", "cpu", "cuda", "torch", ...).

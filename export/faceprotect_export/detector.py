@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from faceprotect_engines.digest import sha256_file
-from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.engine_folder import GRAPH, ParityError
 from faceprotect_export.onnx_writer import IR, OPSET, PRODUCER, ExternalTensor, external_initializer
@@ -131,7 +131,7 @@ def _manifest(weights: Path, parity: dict[str, Any]) -> Manifest:
         outputs=outputs,
         preprocessing={"multiple": 32, "stride": 4},
         precision={"arithmetic": "float32", "storage": "float32"},
-        weights=(PackageWeights(PACKAGE, FILE, sha256_file(weights), weights.stat().st_size, LOCATION),),
+        weights=(ExternalWeights(PACKAGE, FILE, sha256_file(weights), weights.stat().st_size, LOCATION),),
         source={"network": "CenterFace (Xu et al. 2019)", "package": PACKAGE, "licence": "MIT"},
         build={"command": "python -m faceprotect_export.zoo face-detector"},
         parity=parity,

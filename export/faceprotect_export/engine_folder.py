@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.golden import TOLERANCE, describe, golden_input
-from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, check_name, write_manifest
+from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, check_name, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
 from faceprotect_export.kinks import away_from_kinks
@@ -41,17 +41,18 @@ _MOST = 0.02
 
 @dataclass(frozen=True)
 class PackageSource:
-    """Weights in an installed package: which file, and where each input of the traced function lies in it."""
+    """Weights in an installed package, or behind an address: which file, and where each input of the traced function lies in it."""
 
     package: str
     file: str
     path: Path
     tensors: Mapping[str, ExternalTensor]
+    url: str = ""
 
-    def weights(self) -> PackageWeights:
+    def weights(self) -> ExternalWeights:
         """The manifest's entry."""
         location = next(iter(self.tensors.values())).location
-        return PackageWeights(self.package, self.file, sha256_file(self.path), self.path.stat().st_size, location)
+        return ExternalWeights(self.package, self.file, sha256_file(self.path), self.path.stat().st_size, location, self.url)
 
 
 @dataclass(frozen=True)

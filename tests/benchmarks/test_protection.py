@@ -38,6 +38,13 @@ def test_numbers_repeat_and_protection_beats_the_clean_row(bench: Bench) -> None
     assert report.differences(other, first)
 
 
+def test_surrogates_are_left_out_by_name(bench: Bench) -> None:
+    document = bench.document(methods="latent@0.004,latent@0.004~toy-b,mi-fgsm@30~toy-a")
+    searched = {key: method["surrogates"] for key, method in document["methods"].items()}
+    assert searched == {CLEAN: [], "latent@0.004": ["toy-a", "toy-b"], "latent@0.004~toy-b": ["toy-a"], "mi-fgsm@30~toy-a": ["toy-b"]}
+    assert bench(methods="latent~toy-x", name="other").exit_code == 2
+
+
 def test_a_method_that_returns_its_input_scores_the_clean_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attacks.ATTACKS, "pgd", lambda crop, *_: np.zeros_like(crop))
     document = bench.document(methods="pgd")

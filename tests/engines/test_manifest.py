@@ -12,7 +12,7 @@ import pytest
 import toy_models
 
 from faceprotect_engines import EngineCorrupt, EngineNotFound, Manifest, TensorSpec, read_manifest, write_manifest
-from faceprotect_engines.manifest import FileEntry, PackageWeights, resolve_inside
+from faceprotect_engines.manifest import ExternalWeights, FileEntry, resolve_inside
 
 BAD_PATHS = ["../x", "a/../../x", "/etc/passwd", "C:/x", "C:x", "a\\..\\x", "", ".", "a/..", "x\0"]
 
@@ -26,7 +26,7 @@ def test_everything_survives_the_round_trip(folder: Path) -> None:
     full = replace(
         read_manifest(folder),
         inputs=(TensorSpec("x", "float32", (None, 3), "NC", "RGB", (0.0, 1.0), "a row"),),
-        weights=(PackageWeights("p", "m/f.dat", "00", 4, "f.dat"),),
+        weights=(ExternalWeights("p", "m/f.dat", "00", 4, "f.dat"),),
         preprocessing={"mean": [0.5]},
         gradient={"of": "loss", "variables": ["x"]},
         metadata={"thresholds": {"far_1e-2": 0.3}, "template": "arcface112", "ä": "ü"},
@@ -48,7 +48,7 @@ def test_paths_that_leave_the_folder_are_refused(folder: Path, path: str) -> Non
     with pytest.raises(EngineCorrupt):
         FileEntry(path)
     with pytest.raises(EngineCorrupt):
-        PackageWeights("p", "f", "", 0, path)
+        ExternalWeights("p", "f", "", 0, path)
     document = json.loads((folder / "manifest.json").read_text())
     document["files"]["graph"]["path"] = path
     with pytest.raises(EngineCorrupt):

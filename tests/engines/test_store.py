@@ -28,7 +28,7 @@ from faceprotect_engines import (
     hydrate,
     read_manifest,
 )
-from faceprotect_engines.manifest import PackageWeights
+from faceprotect_engines.manifest import ExternalWeights
 
 SCALE = np.array([1.5, -2.0, 0.25], "<f4")
 HEADER = b"thirteen byte"  # so that the tensor is not aligned, as inside a .dat or .onnx file
@@ -59,7 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hydrating(tmp_path: Path, package: Path) -> Store:
     data = package.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    weights = PackageWeights("toy-weights", "toyweights/net.dat", digest, len(data), "net.dat")
+    weights = ExternalWeights("toy-weights", "toyweights/net.dat", digest, len(data), "net.dat")
     toy_models.external_affine(tmp_path / "zoo" / "borrowed", weights, len(HEADER))
     return Store([tmp_path / "zoo"], tmp_path / "cache")
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines import Manifest, TensorSpec, write_manifest
-from faceprotect_engines.manifest import FileEntry, PackageWeights
+from faceprotect_engines.manifest import ExternalWeights, FileEntry
 
 Array = np.ndarray[Any, Any]
 SIZE = 4
@@ -27,7 +27,7 @@ def save(
     *,
     role: str = "step",
     external: Sequence[onnx.TensorProto] = (),
-    weights: Sequence[PackageWeights] = (),
+    weights: Sequence[ExternalWeights] = (),
     **fields: Any,
 ) -> Path:
     """Write model.onnx and manifest.json of a float32 graph into `folder`."""
@@ -65,7 +65,7 @@ def affine(folder: Path, scale: float = 2.0, shift: float = 1.0, **fields: Any) 
     return save(folder, nodes, {"x": (None, 3)}, {"y": (None, 3)}, constants, **fields)
 
 
-def external_affine(folder: Path, weights: PackageWeights, offset: int) -> Path:
+def external_affine(folder: Path, weights: ExternalWeights, offset: int) -> Path:
     """y = x scale with scale [3] at byte `offset` of the package's file."""
     tensor = TensorProto(name="scale", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", weights.location), ("offset", str(offset)), ("length", "12")):

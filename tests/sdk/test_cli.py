@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -275,6 +276,28 @@ def test_benchmark(capsys: pytest.CaptureFixture[str], png: Path) -> None:
     assert document["subject"] == "method latent"
     assert _run(capsys, "benchmark")[0] == 2
     assert _run(capsys, "benchmark", "--method", "latent")[0] == 2
+
+
+def test_fetching_weights(capsys: pytest.CaptureFixture[str], zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(zoo, tmp_path / "zoo")
+    manifest = json.loads((tmp_path / "zoo" / "toy-b" / "manifest.json").read_text())
+    weights = {**vars(toy_zoo.unfetched_weights()), "sha256": hashlib.sha256(b"wwww").hexdigest()}
+    (tmp_path / "zoo" / "toy-b" / "manifest.json").write_text(json.dumps({**manifest, "weights": [weights]}))
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", tmp_path / "zoo")
+    listed = {d["name"]: d["ready"] for d in _run(capsys, "engines", "list", "--json")[1]}
+    assert [name for name, ready in listed.items() if not ready] == ["toy-b"]
+    code, documents, _ = _run(capsys, "engines", "verify", "--json")
+    assert code == 0
+    assert [d["name"] for d in documents if d["ok"] is None] == ["toy-b"]
+    assert _run(capsys, "engines", "verify", "toy-b")[0] == 5
+    for name, content, expected in (("wrong.bin", b"wwwx", 5), ("absent.bin", None, 5), ("w.bin", b"wwww", 0)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        code, documents, error = _run(capsys, "engines", "fetch", "toy-b", "--from", str(tmp_path / name), "--json")
+        assert code == expected, error
+    assert Path(documents[0]["files"][0]).read_bytes() == b"wwww"
+    assert _run(capsys, "engines", "verify", "toy-b")[0] == 0
+    assert _run(capsys, "engines", "fetch", "toy-a")[0] == 5, "nothing to fetch"
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,26 @@ def test_an_extra_surrogate_joins_the_search(store: Store, tmp_path: Path, pixel
     assert sims[1]["mine"].took_part
     assert not sims[1]["mine"].matched
     assert sims[1]["mine-judge"].similarity < sims[0]["mine-judge"].similarity - 0.2
+
+
+def test_sface_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path, tmp_path: Path, pixels: np.ndarray) -> None:
+    shutil.copytree(zoo, tmp_path / "with")
+    folder = toy_zoo.make_surrogate(tmp_path / "with" / "sface", 77)
+    settings = {"device": "cpu", "installed_judges": False, "attempts": 1}
+
+    def searched(**options: object) -> bool:
+        with Protector(store=Store([tmp_path / "with"], tmp_path / "cache"), **settings, **options) as protector:
+            verdicts = protector.protect(pixels).faces[0].verdicts
+        return any(v.took_part for v in verdicts if v.recogniser == "sface")
+
+    assert searched()
+    assert not searched(without=["sface"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["weights"] = [vars(toy_zoo.unfetched_weights())]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert not searched(), "one that waits to be fetched stays out"
+    with Protector(store=store, **settings) as plain, Protector(store=store, without=["sface"], **settings) as left_out:
+        assert plain.protect(pixels).image == left_out.protect(pixels).image
 
 
 def test_a_larger_strength_moves_further(store: Store, pixels: np.ndarray) -> None:

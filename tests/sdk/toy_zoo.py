@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_engines.manifest import FileEntry, Manifest, PackageWeights, write_manifest
+from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_sdk.align import CANONICAL_POINTS
 
@@ -290,9 +290,14 @@ def build(root: Path) -> Path:
     return root
 
 
-def missing_weights(folder: Path) -> PackageWeights:
+def missing_weights(folder: Path) -> ExternalWeights:
     """An entry for a package that nobody has."""
-    return PackageWeights("no-such-package-xyz", "no_such_package_xyz/w.bin", "0" * 64, 4, "w.bin")
+    return ExternalWeights("no-such-package-xyz", "no_such_package_xyz/w.bin", "0" * 64, 4, "w.bin")
+
+
+def unfetched_weights() -> ExternalWeights:
+    """An entry for a file that nobody has fetched."""
+    return ExternalWeights("", "w.bin", "0" * 64, 4, "w.bin", "https://example.org/w.bin")
 
 
 def photo(width: int = 320, height: int = 240, faces: int = 1, seed: int = 0) -> np.ndarray:

@@ -33,6 +33,8 @@ from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
 RECIPE = "recipes/latent.json"
+#: Surrogates that ship as graphs only: each joins every search once its weights have been fetched.
+JOINING = ("sface",)
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -45,11 +47,14 @@ class Latent:
     def __init__(self, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> None:
         """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
+        Those of :data:`JOINING` join by themselves once they have been fetched.
         ``without``: shipped ones to leave out of the search, so that they can judge it.
         """
         self._room = room
         self._without = frozenset(without)
-        self._folders = tuple(surrogates)
+        known = room.store.names()
+        fetched = [n for n in JOINING if n not in self._without and n in known and room.store.has_weights(n)]
+        self._joining: tuple[str | Path, ...] = (*fetched, *surrogates)
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
         self._extra: tuple[EngineRecogniser, ...] = ()
@@ -73,24 +78,24 @@ class Latent:
     def _used(self) -> list[str]:
         """Those that are not left out; raises UsageError for leaving out what is not there."""
         names = self._names()
-        if unknown := self._without - set(names):
-            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join(names)}")
+        if unknown := self._without - {*names, *JOINING}:
+            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
         return [name for name in names if name not in self._without]
 
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
-        """Shipped surrogates in use, in the step engine's order, then those of further folders."""
+        """Those of the step engine that are in use, in its order, then those that were fetched, then those of further folders."""
         if self._own is None:
             used = self._used()
-            if not used and not self._folders:
+            if not used and not self._joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joining(folder) for folder in self._folders)
+            self._extra = tuple(self._joined(engine) for engine in self._joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
     def identities(self) -> tuple[frozenset[str], ...]:
         """Names and weight digests of every surrogate, from the manifests."""
-        engines: list[str | Path] = [*self._used(), *self._folders]
+        engines: list[str | Path] = [*self._used(), *self._joining]
         return tuple(identity_of(self._room.manifest(engine)) for engine in engines)
 
     def search(self, request: SearchRequest) -> SearchResult:
@@ -132,7 +137,7 @@ class Latent:
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
         return ExtraSurrogate(extra.name, extra.engine, request.references[extra.name], request.limits[extra.name])
 
-    def _joining(self, folder: Path) -> EngineRecogniser:
+    def _joined(self, folder: str | Path) -> EngineRecogniser:
         engine = self._room(folder)
         if not engine.spec.has_output("grad_image"):
             raise RecogniserError(

@@ -1,0 +1,98 @@
+"""Weights that are downloaded: once, when the user asks, from the address in the manifest; known by their sha256 alone.
+
+Nothing else in the package opens a connection.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from faceprotect_engines.digest import check_file
+from faceprotect_engines.errors import CacheUnwritable, WeightsMissing
+from faceprotect_engines.manifest import ExternalWeights
+
+#: Called with (bytes so far, bytes in all).
+Report = Callable[[int, int], None]
+
+
+def place_of(weights: ExternalWeights, cache: Path) -> Path:
+    """Where a fetched file lies, or would lie. Creates nothing."""
+    return cache / "weights" / weights.sha256[:32] / PurePosixPath(weights.file).name
+
+
+def fetched_file(weights: ExternalWeights, engine: str, cache: Path) -> Path:
+    """The file that was fetched; raises WeightsMissing with the command when there is none. It is not verified."""
+    place = place_of(weights, cache)
+    if not place.is_file():
+        raise WeightsMissing(
+            f"engine '{engine}' takes its weights from {weights.file} ({weights.bytes / 1e6:.0f} MB), which has not been fetched; "
+            f"run: faceprotect-sdk engines fetch {engine}"
+        )
+    return place
+
+
+def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | None = None, report: Report | None = None) -> Path:
+    """Put the file into the cache, from `source` or the network, verified before it appears there; one that is there stays.
+
+    Raises WeightsMissing (it cannot be read or downloaded), EngineCorrupt (another file) and CacheUnwritable.
+    """
+    place = place_of(weights, cache)
+    again = f"faceprotect-sdk engines fetch {engine}"
+    if place.is_file():
+        check_file(place, weights.sha256, weights.bytes, f"delete {place} and run: {again}")
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as temporary:
+            part = Path(temporary, place.name)
+            if source is not None:
+                shutil.copyfile(_readable(source), part)
+            else:
+                _download(weights, engine, part, report)
+            remedy = f"it is not the file this engine was made for; get it from {weights.url} and run: {again} --from FILE"
+            check_file(part, weights.sha256, weights.bytes, remedy)
+            part.replace(place)
+    except OSError as error:
+        raise CacheUnwritable(
+            f"engine '{engine}' must write its weights into the cache {cache}, and that failed: {error.strerror or error}; "
+            "free or allow it, or name another folder: export FACEPROTECT_CACHE=FOLDER"
+        ) from error
+    return place
+
+
+def _readable(source: Path) -> Path:
+    if not source.is_file():
+        raise WeightsMissing(f"{source}: no such file. Check the path given to --from")
+    return source
+
+
+class _Bar:
+    """What pooch wants of a progress bar."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.total, self._done = report, 0, 0
+
+    def update(self, count: int) -> None:
+        self._done += count
+        self.report(self._done, self.total)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        self.report(self.total, self.total)
+
+
+def _download(weights: ExternalWeights, engine: str, part: Path, report: Report | None) -> None:
+    import pooch
+
+    try:
+        pooch.HTTPDownloader(progressbar=_Bar(report) if report else False, timeout=60)(weights.url, str(part), None)
+    except OSError as error:  # what requests raises is one
+        raise WeightsMissing(
+            f"{weights.url} cannot be downloaded ({type(error).__name__}); check the network, or download it elsewhere and run: "
+            f"faceprotect-sdk engines fetch {engine} --from FILE"
+        ) from error
