@@ -78,6 +78,17 @@ def _call(step: Step, values: dict[str, Value]) -> None:
         values[step.outputs[0]] = result
 
 
+def _execute(steps: Sequence[Step], values: dict[str, Value], output: str) -> Tensor:
+    """Run every step; activations are dropped as soon as nothing needs them."""
+    last = {name: index for index, step in enumerate(steps) for name in step.inputs}
+    for index, step in enumerate(steps):
+        _call(step, values)
+        for name in step.inputs:
+            if name != output and last[name] == index:
+                values.pop(name, None)
+    return values[output]
+
+
 def _propagate(steps: list[Step], constants: dict[str, Value]) -> list[Step]:
     """Run every step whose inputs are all constants; return the others."""
     left: list[Step] = []
@@ -182,23 +193,12 @@ class OnnxModule(nn.Module):
                 self._names[name] = f"c{index}"
             else:
                 self._host[name] = constants[name]
-        self._last = {name: i for i, step in enumerate(steps) for name in step.inputs}
 
     def forward(self, image: Tensor) -> Tensor:
-        """Run the graph on ``image`` (layout and range as the file wants them); returns its first output."""
-        return self.values(image, [self.output_name])[0]
-
-    def values(self, image: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """The named values of the graph for ``image``, intermediate ones (an output of a step) included."""
+        """Run the graph on ``image`` (layout and range as the file wants them); returns its output."""
         values: dict[str, Value] = dict(self._host)
         values.update({name: getattr(self, buffer) for name, buffer in self._names.items()})
-        values[self.input_name] = image
-        for index, step in enumerate(self.steps):
-            _call(step, values)
-            for name in step.inputs:  # free activations as soon as nothing needs them
-                if name not in names and self._last.get(name) == index:
-                    values.pop(name, None)
-        return [values[name] for name in names]
+        return _execute(self.steps, {**values, self.input_name: image}, self.output_name)
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,8 @@ class OnnxProgram:
 
     def run(self, image: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """The output for ``image`` with ``weights`` in place of the file's own, folding included: so it can be traced."""
-        steps, values = self.folded(weights)
-        values[self.input_name] = image
-        for step in steps:
-            _call(step, values)
-        return values[self.output_name]
+        steps, constants = self.folded(weights)
+        return _execute(steps, {**constants, self.input_name: image}, self.output_name)
 
 
 def load_onnx(path: Path | str, output: str | None = None) -> OnnxModule:

@@ -1,4 +1,4 @@
-"""Training of surrogates: hints explain a teacher, slopes are matched, runs resume, judges never teach."""
+"""Training of surrogates: values and slopes are matched, runs resume, judges never teach."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_export.modules.students import build_student
-from faceprotect_export.train.grow import grow
-from faceprotect_export.train.hints import Hints
 from faceprotect_export.train.students import Trainer, read_teachers
 
 WIDTHS = (8, 6, 10, 12)
@@ -64,79 +61,52 @@ def test_only_surrogates_teach(teachers: Path) -> None:
             read_teachers(teachers, only)
 
 
-def test_hints_are_taken_where_resolutions_meet(teachers: Path) -> None:
-    teacher = read_teachers(teachers, ())["teacher"]
-    student = build_student("conv", {"teacher": 16}, 160)
-    hints = Hints(teacher.net, 112, student.trunk.widths)  # type: ignore[arg-type]
-    assert hints.names == ["r0", "r1", "r2", "r3", "r3"]
-    image = torch.rand(2, 3, 112, 112)
-    maps = teacher.net.values(image, hints.names)
-    assert [m.shape[1:] for m in maps] == [(8, 56, 56), (6, 28, 28), (10, 14, 14), (12, 7, 7), (12, 7, 7)]
-    stages = [torch.zeros(2, width, m.shape[2], m.shape[3]) for width, m in zip(student.trunk.widths, maps, strict=True)]  # type: ignore[arg-type]
-    for adapter, wanted in zip(hints.adapters, maps, strict=True):
-        torch.nn.init.zeros_(adapter.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            adapter.bias.copy_(wanted.mean((0, 2, 3)))  # type: ignore[operator,union-attr]
-    with torch.no_grad():
-        unexplained = float(hints(stages, maps))
-    assert 0.6 < unexplained <= 1.05  # the mean alone explains none of the variance
-    with pytest.raises(ValueError, match="no maps of 3 px"):
-        Hints(teacher.net, 112, (8,) * 6)
-
-
-def test_a_step_learns_values_hints_and_slopes(teachers: Path, crops: torch.Tensor) -> None:
+def test_a_step_learns_values_and_slopes(teachers: Path, crops: torch.Tensor) -> None:
     torch.manual_seed(0)
-    trainer = Trainer("conv", read_teachers(teachers, ()), 1e-3, 0.5, None)
+    trainer = Trainer("conv", read_teachers(teachers, ()), 1e-3, None)
     teacher = trainer.teachers["teacher"]
-    reference = teacher.look(crops.flip(3), []).embedding
-    look = teacher.look(crops, trainer.names("teacher"), reference)
+    reference = teacher.look(crops.flip(3)).embedding
+    look = teacher.look(crops, reference)
     assert look.gradient is not None
     nudge = 2 * look.gradient / look.gradient.norm()
-    up, down = ((teacher.look(crops + s * nudge, []).embedding * reference).sum() for s in (1, -1))
+    up, down = ((teacher.look(crops + s * nudge).embedding * reference).sum() for s in (1, -1))
     assert float(up - down) / 2 == pytest.approx(float((look.gradient * nudge).sum()), rel=0.2)
     losses = [trainer.step(crops, "teacher", look) for _ in range(45)]
-    for part in ("value", "hints", "slope"):
+    for part in ("value", "slope"):
         assert losses[-1][part] < 0.8 * losses[0][part], part
 
 
 def test_training_resumes_where_it_stopped(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
-    first, second = (Trainer("conv", read_teachers(teachers, ()), 1e-3, 0.5, None) for _ in range(2))
+    first, second = (Trainer("conv", read_teachers(teachers, ()), 1e-3, None) for _ in range(2))
     first.plain(crops, "teacher", np.random.default_rng(0))
     first.walk(crops, "teacher", np.random.default_rng(1))
     first.save(tmp_path / "run", {"batch": 2})
     assert second.resume(tmp_path / "run") == {"batch": 2}
-    look = first.teachers["teacher"].look(crops, first.names("teacher"))
+    look = first.teachers["teacher"].look(crops)
     assert first.step(crops, "teacher", look) == pytest.approx(second.step(crops, "teacher", look), rel=1e-3)
     for key, value in first.average.items():
         torch.testing.assert_close(value, second.average[key], rtol=1e-3, atol=1e-4)
 
 
-def test_a_grown_student_computes_the_same_and_can_learn_more() -> None:
-    torch.manual_seed(0)
-    small, large = build_student("conv", {"a": 8, "b": 4}, 160), build_student("wide", {"b": 4}, 160)
-    for module in small.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-    grow(small, large)
-    crops = torch.rand(2, 3, 160, 160)
-    expected = torch.nn.functional.normalize(small.eval()(crops)[:, 8:], dim=1)
-    torch.testing.assert_close(large.eval()(crops), expected, rtol=1e-4, atol=1e-5)
-    large(crops)[:, 0].sum().backward()
-    first = large.trunk[2].first[0].weight.grad  # type: ignore[index,union-attr]
-    assert float(first[:32, 32:].abs().sum()) > 0  # type: ignore[index]
-    with pytest.raises(ValueError, match="only residual trunks"):
-        grow(small, build_student("attention", {"b": 4}, 160))
+def test_training_starts_from_a_student_of_the_same_teachers(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
+    first, second, other = (Trainer(kind, read_teachers(teachers, ()), 1e-3, None) for kind in ("conv", "conv", "attention"))
+    first.plain(crops, "teacher", np.random.default_rng(0))
+    first.save(tmp_path / "run", {})
+    second.start_from(tmp_path / "run" / "student.safetensors")
+    for key, value in second.student.state_dict().items():
+        torch.testing.assert_close(value, first.average[key].half().to(value.dtype))
+    with pytest.raises(click.UsageError, match="another kind"):
+        other.start_from(tmp_path / "run" / "student.safetensors")
 
 
 def test_a_teacher_is_fed_as_its_specification_says(teachers: Path, crops: torch.Tensor) -> None:
     listing = json.loads((teachers / "fr.json").read_text())
-    plain = read_teachers(teachers, ())["teacher"].look(crops, []).embedding
+    plain = read_teachers(teachers, ())["teacher"].look(crops).embedding
     entry = listing["models"]["teacher"]["input"]
     entry.update({"range": [0, 255], "mean": [0.0], "std": [255.0]})
     (teachers / "fr.json").write_text(json.dumps(listing))
-    torch.testing.assert_close(read_teachers(teachers, ())["teacher"].look(crops, []).embedding, plain, rtol=2e-2, atol=1e-2)
+    torch.testing.assert_close(read_teachers(teachers, ())["teacher"].look(crops).embedding, plain, rtol=2e-2, atol=1e-2)
     entry["color"] = "BGR"
     (teachers / "fr.json").write_text(json.dumps(listing))
-    swapped = read_teachers(teachers, ())["teacher"].look(crops.flip(1), []).embedding
+    swapped = read_teachers(teachers, ())["teacher"].look(crops.flip(1)).embedding
     torch.testing.assert_close(swapped, plain, rtol=2e-2, atol=1e-2)

@@ -3,14 +3,13 @@
 A student's embedding is the concatenation of its heads, each normalised, so that the cosine of two embeddings is the mean
 of the cosines its teachers would give. Activations are ReLU and GELU only: what CPUs and TensorRT fuse.
 
-* ``conv``, ``wide``: residual 3x3 convolutions (He et al. 2016), see the ArcFace window at 112 px.
+* ``conv``: residual 3x3 convolutions (He et al. 2016), see the ArcFace window at 112 px.
 * ``attention``: convolutional stem and transformer blocks (Xiao et al. 2021), a wider window at 112 px.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -73,27 +72,13 @@ class Heads(nn.Module):
 class ConvTrunk(nn.Sequential):
     """Residual trunk, 112 px to 384 features: a stage of residual blocks at 56, 28, 14 and 7 px each."""
 
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], features: int = 384) -> None:
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192), blocks: tuple[int, ...] = (1, 2, 2, 2), features: int = 384) -> None:
         layers: list[nn.Module] = []
-        ends = []
         for inputs, outputs, count in zip((3, *widths), widths, blocks, strict=False):
             layers += [conv_bn(inputs, outputs, 3, 2), nn.ReLU(), *(Residual(outputs) for _ in range(count))]
-            ends.append(len(layers) - 1)
         layers += [conv_bn(widths[-1], features, 1), nn.ReLU()]
-        ends.append(len(layers) - 1)
         layers += [nn.Conv2d(features, features, 7, groups=features, bias=False), nn.Flatten(), nn.BatchNorm1d(features)]
         super().__init__(*layers)
-        self.ends = ends
-        self.widths = (*widths, features)
-
-    def staged(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features, and what each stage (and the widening before the last layer) gave on the way."""
-        seen = []
-        for index, layer in enumerate(self):
-            image = layer(image)
-            if index in self.ends:
-                seen.append(image)
-        return image, seen
 
 
 class AttentionTrunk(nn.Module):
@@ -115,12 +100,6 @@ class AttentionTrunk(nn.Module):
         self.place = nn.Parameter(torch.randn(1, 14 * 14, width) / 14)
         self.feature = nn.Sequential(nn.Linear(width, 384), nn.BatchNorm1d(384))
 
-    widths: tuple[int, ...] = ()
-
-    def staged(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features; its stages look at another window than the teachers do, so that none is given."""
-        return self(image), []
-
     def forward(self, image: Tensor) -> Tensor:
         tokens = self.stem(image).flatten(2).transpose(1, 2) + self.position
         return self.feature((self.norm(self.blocks(tokens)) * self.place).sum(1))  # type: ignore[no-any-return]
@@ -139,11 +118,6 @@ class Student(nn.Module):
     def forward(self, crop: Tensor) -> Tensor:
         return self.heads(self.trunk(self.window(crop)))  # type: ignore[no-any-return]
 
-    def staged(self, crop: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The embedding, and the activations at the trunk's stages."""
-        feature, seen = self.trunk.staged(self.window(crop))  # type: ignore[operator]
-        return self.heads(feature), seen
-
     def window(self, crop: Tensor) -> Tensor:
         """What the trunk looks at, in -1..1."""
         image = (self.rows @ crop @ self.cols) * 2 - 1
@@ -153,8 +127,7 @@ class Student(nn.Module):
 
 
 TRUNKS: dict[str, tuple[Callable[[], nn.Module], int, Window]] = {
-    "conv": (partial(ConvTrunk, (32, 64, 128, 192), (1, 2, 2, 2)), 384, ARCFACE_WINDOW),
-    "wide": (partial(ConvTrunk, (48, 80, 144, 192), (1, 3, 4, 2)), 384, ARCFACE_WINDOW),
+    "conv": (ConvTrunk, 384, ARCFACE_WINDOW),
     "attention": (AttentionTrunk, 384, Window(112, 18.0, 20.0, 220.0)),
 }
 

@@ -1,6 +1,6 @@
-"""Distil a surrogate from teachers: their embeddings, what they compute on the way, and where they send a search.
+"""Distil a surrogate from teachers: their embeddings, and where they send a search.
 
-``python -m faceprotect_export.train.students CROPS.npy... --teachers DIR --kind wide --autoencoder WEIGHTS -o DIR --minutes 60``
+``python -m faceprotect_export.train.students CROPS.npy... --teachers DIR --kind conv --autoencoder WEIGHTS -o DIR --minutes 60``
 
 ``--teachers`` is a folder with an ``fr.json``; models with the role ``surrogate`` teach (``--only`` some of them), others never. Every
 batch is asked of one teacher, on the very pixels that the student sees. Resumes from ``DIR/state.safetensors``.
@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceprotect_export.modules.autoencoder import Autoencoder
-from faceprotect_export.modules.students import ARCFACE_WINDOW, Student, build_student
+from faceprotect_export.modules.students import Student, build_student
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
-from faceprotect_export.train.grow import grow
-from faceprotect_export.train.hints import Hints
 from faceprotect_sdk.specification import parse_specification
 
 SIZE = 160  # canonical crops are kept at this size while training; windows scale with it
@@ -36,7 +34,7 @@ VALUE, SLOPE = 2.0, 1.0  # weights of the embedding's and of the slope's mismatc
 
 @dataclass(frozen=True)
 class Look:
-    """What a teacher makes of some crops: ``embedding`` [N, E] and its ``activations`` where hints are taken.
+    """What a teacher makes of some crops: ``embedding`` [N, E].
 
     ``reference``, ``gradient``: on a walk, the embedding [N, E] that it leads away from, and the gradient to the crops of the similarity
     to it. A search follows gradients, and a student that agrees in value alone may have any: two networks of the same values on photos
@@ -44,7 +42,6 @@ class Look:
     """
 
     embedding: Tensor
-    activations: list[Tensor]
     reference: Tensor | None = None
     gradient: Tensor | None = None
 
@@ -66,17 +63,16 @@ class Teacher(nn.Module):
         self.rows, self.cols = torch.from_numpy(rows), torch.from_numpy(cols)
         self.requires_grad_(False)
 
-    def look(self, crops: Tensor, names: list[str], reference: Tensor | None = None) -> Look:
+    def look(self, crops: Tensor, reference: Tensor | None = None) -> Look:
         """What it makes of ``crops``; with a ``reference``, also the slope there."""
         crops = crops.detach().requires_grad_(reference is not None)
         with torch.set_grad_enabled(reference is not None), torch.autocast("cpu", torch.bfloat16):
             image = (self.rows @ crops @ self.cols) * self.factor + self.offset
             image = image.flip(1) if self.spec.color == "BGR" else image
             image = image.contiguous(memory_format=torch.channels_last)
-            embedding, *activations = self.net.values(image, [self.net.output_name, *names])
-            embedding = F.normalize(embedding.float(), dim=1)
+            embedding = F.normalize(self.net(image).float(), dim=1)
         gradient = None if reference is None else torch.autograd.grad((embedding * reference).sum(), crops)[0]
-        return Look(embedding.detach(), [a.detach() for a in activations], reference, gradient)
+        return Look(embedding.detach(), reference, gradient)
 
 
 def read_teachers(folder: Path, only: tuple[str, ...]) -> dict[str, Teacher]:
@@ -89,49 +85,41 @@ def read_teachers(folder: Path, only: tuple[str, ...]) -> dict[str, Teacher]:
 
 
 class Trainer:
-    """The student, its hints, its average weights and its optimiser."""
+    """The student, its average weights and its optimiser."""
 
-    def __init__(self, kind: str, teachers: dict[str, Teacher], rate: float, hint_weight: float, decoder: Autoencoder | None) -> None:
-        self.teachers, self.autoencoder, self.hint_weight = teachers, decoder, hint_weight
+    def __init__(self, kind: str, teachers: dict[str, Teacher], rate: float, decoder: Autoencoder | None) -> None:
+        self.teachers, self.autoencoder = teachers, decoder
         sizes = {name: teacher.size for name, teacher in teachers.items()}
-        self.student: Student = build_student(kind, sizes, SIZE)
-        widths = self.student.trunk.widths if hint_weight else ()
-        sharing = {k: t for k, t in teachers.items() if widths and t.spec.window == ARCFACE_WINDOW}
-        self.hints = nn.ModuleDict({k: Hints(t.net, t.spec.size, widths) for k, t in sharing.items()})  # type: ignore[arg-type]
-        self.model = nn.ModuleDict({"student": self.student, "hints": self.hints}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.student: Student = build_student(kind, sizes, SIZE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
+        self.optimiser = torch.optim.AdamW(self.student.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
 
     def start_from(self, path: Path) -> None:
-        """Begin where a trained student of this kind, or of a narrower one, stands."""
+        """Begin where a trained student of this kind, with the same teachers, stands; raises UsageError for another."""
         tensors, metadata = checkpoint.load(path)
-        small = build_student(metadata["kind"], metadata["heads"], SIZE)
-        small.load_state_dict(tensors)
-        grow(small, self.student)
+        if metadata["heads"] != self.student.heads.sizes:
+            raise click.UsageError(f"{path}: learnt from {', '.join(metadata['heads'])}; name the same teachers")
+        try:
+            self.student.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise click.UsageError(f"{path}: is a student of another kind than --kind") from error
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
-
-    def names(self, teacher: str) -> list[str]:
-        """Activations of a teacher that hints are taken of."""
-        return self.hints[teacher].names if teacher in self.hints else []  # type: ignore[return-value]
 
     def step(self, crops: Tensor, teacher: str, look: Look) -> dict[str, float]:
         """One update towards what the teacher makes of ``crops``; returns the losses."""
         crops = crops.detach().requires_grad_(look.gradient is not None)
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, stages = self.student.staged(crops)
-            own = self._head(embedding, teacher)
+            own = self._head(self.student(crops), teacher)
             losses = {"value": (1 - (own * look.embedding).sum(1)).mean()}
-            if look.activations:
-                losses["hints"] = self.hints[teacher](stages, look.activations)
         if look.gradient is not None and look.reference is not None:
             (slope,) = torch.autograd.grad((own * look.reference).sum(), crops, create_graph=True)
             # Each seen at half resolution: what a smooth change can follow.
             first, second = (F.avg_pool2d(g, 2).flatten(1) for g in (slope, look.gradient))
             losses["slope"] = (1 - F.cosine_similarity(first, second, dim=1, eps=1e-12)).mean()
-        weights = {"value": VALUE, "hints": self.hint_weight, "slope": SLOPE}
+        weights = {"value": VALUE, "slope": SLOPE}
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack([weights[k] * v for k, v in losses.items()]).sum().backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
+        nn.utils.clip_grad_norm_(self.student.parameters(), 2.0)
         self.optimiser.step()
         with torch.no_grad():
             for key, value in self.student.state_dict().items():
@@ -148,7 +136,7 @@ class Trainer:
     def plain(self, crops: Tensor, teacher: str, rng: np.random.Generator) -> dict[str, float]:
         """Train on one augmented batch."""
         crops = perturb.vary(perturb.augment(crops, rng), rng)
-        return self.step(crops, teacher, self.teachers[teacher].look(crops, self.names(teacher)))
+        return self.step(crops, teacher, self.teachers[teacher].look(crops))
 
     def walk(self, crops: Tensor, teacher: str, rng: np.random.Generator) -> dict[str, float]:
         """Train on one batch along its walk: away from itself, as the teacher's slopes lead, in pixels or in the latent.
@@ -157,13 +145,13 @@ class Trainer:
         """
         self.student.eval()
         walk = perturb.begin(perturb.augment(crops, rng), rng)
-        reference = self.teachers[teacher].look(walk.start, []).embedding
+        reference = self.teachers[teacher].look(walk.start).embedding
         latent = self._latent(walk.start) if self.autoencoder is not None and rng.random() < 0.5 else None
         offset = None if latent is None else torch.zeros_like(latent)
         losses: dict[str, float] = {}
         for number in range(STEPS + 1):
             position = walk.crops
-            look = self.teachers[teacher].look(position, self.names(teacher), reference)
+            look = self.teachers[teacher].look(position, reference)
             losses = self.step(position, teacher, look)
             if number == STEPS or look.gradient is None:
                 break
@@ -190,14 +178,14 @@ class Trainer:
         self.student.eval()
         with torch.autocast("cpu", torch.bfloat16):
             embedding = self.student(crops).float()
-        found = {k: (self._head(embedding, k) * t.look(crops, []).embedding).sum(1).mean().item() for k, t in self.teachers.items()}
+        found = {k: (self._head(embedding, k) * t.look(crops).embedding).sum(1).mean().item() for k, t in self.teachers.items()}
         self.student.train()
         self.student.load_state_dict(live)
         return found
 
     def save(self, out: Path, metadata: dict[str, object]) -> None:
         """Training state, and the student's averaged fp16 weights with what is needed to rebuild it."""
-        tensors = checkpoint.training_state(self.model, self.optimiser)
+        tensors = checkpoint.training_state(self.student, self.optimiser)
         tensors.update({f"average.{k}": v for k, v in self.average.items()})
         checkpoint.save(out / "state.safetensors", tensors, metadata)
         checkpoint.save(out / "student.safetensors", self.average, {**metadata, "heads": self.student.heads.sizes}, half=True)
@@ -207,7 +195,7 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return {}
         tensors, metadata = checkpoint.load(out / "state.safetensors")
-        checkpoint.restore(tensors, self.model, self.optimiser)
+        checkpoint.restore(tensors, self.student, self.optimiser)
         self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
         return metadata
 
@@ -221,20 +209,19 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--teachers", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--only", multiple=True, help="Names of the teachers (default: all surrogates).")
-@click.option("--kind", default="wide", show_default=True)
+@click.option("--kind", default="conv", show_default=True)
 @click.option("--autoencoder", type=click.Path(exists=True, path_type=Path), help="Weights; adds walks in its latent.")
-@click.option("--start", type=click.Path(exists=True, path_type=Path), help="A trained student, of this kind or narrower, to begin from.")
+@click.option("--start", type=click.Path(exists=True, path_type=Path), help="A trained student of this kind to begin from.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
 @click.option("--minutes", default=60.0, show_default=True, help="The learning rate falls over this time, resumed runs included.")
 @click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches at the end; it rises from none.")
-@click.option("--hints", default=0.5, show_default=True, help="Weight of the hints; 0 for none.")
 @click.option("--count", default=64, show_default=True, help="Crops per batch; half as many on a walk.")
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--held-out", default=256, show_default=True, help="Crops kept aside for the curve.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], teachers: Path, only: tuple[str, ...], kind: str, autoencoder: Path | None, start: Path | None, out: Path,
-    minutes: float, walks: float, hints: float, count: int, rate: float, held_out: int, seed: int,
+    minutes: float, walks: float, count: int, rate: float, held_out: int, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -247,7 +234,7 @@ def main(
         decoder.load_state_dict(checkpoint.load(autoencoder)[0])
         decoder.requires_grad_(False).to(memory_format=torch.channels_last)
     known = read_teachers(teachers, only)
-    trainer = Trainer(kind, known, rate, hints, decoder)
+    trainer = Trainer(kind, known, rate, decoder)
     facts = {"kind": kind, "teachers": list(known), "seed": seed, "data": [p.stem for p in crops], "start": start.stem if start else ""}
     resumed = trainer.resume(out)
     if start and not resumed:
