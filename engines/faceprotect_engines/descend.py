@@ -1,8 +1,11 @@
 """The `descend` stage: one gradient engine, one variable, an optimiser, draws, and a constraint.
 
 Each step runs the gradient engine once. With a constraint, steps with the identity draw ("clean") decide: the passing
-one of smallest penalty is what remains. Recognisers that join at run time add their gradient through `image_cotangent`:
-the gradient of <image, c> with respect to the variable, at constant c, is their exact contribution.
+one of smallest penalty is what remains.
+
+Recognisers that join at run time judge the image of every step, and add their gradient through `image_cotangent`: the
+gradient of <image, c> with respect to the variable, at constant c. The image is known only once the step has run, so c
+is that of the step before; to be exact there would have to be a second decoding in every step. The first step runs twice.
 """
 
 from __future__ import annotations
@@ -121,13 +124,16 @@ class _Run:
         self.bounds = self._bounds()
         self.start = self._start()
         self.variable = self._bounded(self._nudged(self.start))
-        self.forward = self._open_forward(engines)
+        self.pulls: list[Array] = []  # gradients [1,3,S,S] of the joined surrogates at the last image
         self.optimiser = make_optimiser(stage.optimiser)
         constraint = stage.constraint
         for name in (stage.gradient, *stage.keep, *((constraint.similarity, constraint.penalty) if constraint else ())):
             self.engine.spec.output(name)
-        if self.forward is not None and stage.forward is not None:
-            self.forward.spec.output(stage.forward.output)
+        if self.surrogates:
+            if stage.join is None or constraint is None:
+                raise RecipeError(f'{self.where}: surrogates at run time need a constraint and "join" in the recipe\'s stage')
+            self.engine.spec.output(stage.join.difference)
+            self.engine.spec.input(stage.join.cotangent)
 
     def free(self, progress: Callable[[Progress], None] | None) -> Descent:
         """`steps` updates without a constraint, then one clean run for what is kept."""
@@ -149,6 +155,8 @@ class _Run:
         best: _Best | None = None
         trace: list[Mapping[str, Any]] = []
         stop = "steps"
+        if self.surrogates:
+            self._look(plan, state, limit, self._plain_draw())
         for step in range(steps):
             last = step == steps - 1
             seen = self._look(plan, state, limit, self._draw(clean=last))
@@ -194,10 +202,10 @@ class _Run:
         return best, rows
 
     def _look(self, plan: ConstraintPlan, state: ConstraintState, limit: Array, drawn: Draw | None) -> _Look:
-        """One run of the gradient engine at the current variable, joined surrogates included."""
-        cotangent, extra = self._extra(drawn, state, limit.size)
-        outputs = self.engine.run(self._feeds(drawn, state, cotangent))
-        similarity = np.concatenate([np.ravel(outputs[plan.similarity]), extra]).astype(np.float32)
+        """One run of the gradient engine at the current variable, then of the joined surrogates on its image."""
+        outputs = self.engine.run(self._feeds(drawn, state, self._cotangent(plan, state)))
+        joined = self._joined(outputs, drawn)
+        similarity = np.concatenate([np.ravel(outputs[plan.similarity]), joined]).astype(np.float32)
         row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
         row["worst_excess"] = float(((similarity - limit) / way(limit))[limit < UNUSED].max(initial=-1.0))
         row.update({f"similarity_{k}": float(value) for k, value in enumerate(similarity)})
@@ -215,16 +223,6 @@ class _Run:
             return start
         noise = self.generator.standard_normal(start.shape) * self.stage.start_std
         return np.asarray(start + noise, dtype=start.dtype)
-
-    def _open_forward(self, engines: Callable[[str], Engine]) -> Engine | None:
-        if not self.surrogates:
-            return None
-        if self.stage.forward is None or self.stage.constraint is None:
-            raise RecipeError(
-                f'{self.where}: surrogates at run time need a constraint and "forward" in the recipe\'s stage'
-            )
-        self.engine.spec.input(self.stage.forward.cotangent)
-        return engines(self.stage.forward.engine)
 
     def _limit(self, plan: ConstraintPlan) -> Array:
         if plan.limit not in self.arrays:
@@ -253,7 +251,15 @@ class _Run:
         if size is None or channels is None:
             raise RecipeError(f"{self.where}: draws need a fixed size of the inputs '{plan.rows}' and '{plan.noise}'")
         drawn = draw(plan.settings, size, self.generator, channels)
-        return identity_draw(size, channels) if clean and not drawn.clean else drawn
+        return self._plain_draw() if clean and not drawn.clean else drawn
+
+    def _plain_draw(self) -> Draw | None:
+        """The identity, where the stage draws at all; takes nothing from the generator."""
+        plan = self.stage.draws
+        if plan is None:
+            return None
+        size, channels = self.engine.spec.input(plan.rows).shape[-1], self.engine.spec.input(plan.noise).shape[1]
+        return identity_draw(int(size or 0), int(channels or 0))
 
     def _feeds(self, drawn: Draw | None, state: ConstraintState | None, cotangent: Array | None) -> dict[str, Array]:
         stage, spec = self.stage, self.engine.spec
@@ -264,29 +270,36 @@ class _Run:
             own = state.weights[: state.weights.size - len(self.surrogates)]
             feeds[stage.constraint.weights] = own
             feeds[stage.constraint.penalty_weight] = np.array([state.penalty_weight], np.float32)
-        name = stage.forward.cotangent if stage.forward else "image_cotangent"
+        name = stage.join.cotangent if stage.join else "image_cotangent"
         if cotangent is not None:
             feeds[name] = cotangent
         elif spec.has_input(name) and name not in feeds:
             feeds[name] = spec.input(name).zeros()
         return feeds
 
-    def _extra(self, drawn: Draw | None, state: ConstraintState, count: int) -> tuple[Array | None, Array]:
-        """Summed image cotangent and similarities of the surrogates that joined at run time."""
-        plan, constraint = self.stage.forward, self.stage.constraint
-        if self.forward is None or plan is None or constraint is None:
-            return None, np.zeros(0, np.float32)
-        held = {**self.arrays, self.stage.array: self.variable}
-        image = self.forward.run(gather(plan.inputs, held, f"{self.where}, forward"))[plan.output]
-        seen = image if drawn is None or drawn.clean else drawn.apply(image)
-        own = count - len(self.surrogates)
-        share = 1.0 / own if constraint.reduction == "mean" else 1.0
-        total, similarity = np.zeros_like(image), np.zeros(len(self.surrogates), np.float32)
-        for number, surrogate in enumerate(self.surrogates):
-            outputs = surrogate.engine.run({"image": seen, "reference": surrogate.reference})
-            similarity[number] = np.ravel(outputs["similarity"])[0]
-            total += np.float32(share * state.weights[own + number]) * outputs["grad_image"]
-        return (total if drawn is None or drawn.clean else drawn.pull_back(total)), similarity
+    def _joined(self, outputs: Mapping[str, Array], drawn: Draw | None) -> Array:
+        """Similarities [J] that the joined surrogates find in the image just run; their gradients to it are kept for the next step."""
+        plan = self.stage.join
+        if not self.surrogates or plan is None:
+            return np.zeros(0, np.float32)
+        plain = drawn is None or drawn.clean
+        image = self.arrays[plan.original] + outputs[plan.difference]
+        seen = image if plain or drawn is None else drawn.apply(image)
+        found = [one.engine.run({"image": seen, "reference": one.reference}) for one in self.surrogates]
+        pulls = [one["grad_image"] for one in found]
+        self.pulls = pulls if plain or drawn is None else [drawn.pull_back(pull) for pull in pulls]
+        return np.array([np.ravel(one["similarity"])[0] for one in found], np.float32)
+
+    def _cotangent(self, plan: ConstraintPlan, state: ConstraintState) -> Array | None:
+        """What the joined surrogates pull at the image, at today's weights; None before they have seen one."""
+        if not self.pulls:
+            return None
+        own = state.weights.size - len(self.pulls)
+        share = 1.0 / own if plan.reduction == "mean" else 1.0
+        total = np.zeros_like(self.pulls[0])
+        for weight, pull in zip(state.weights[own:], self.pulls, strict=True):
+            total += np.float32(share * weight) * pull
+        return total
 
     def _update(self, outputs: Mapping[str, Array], step: int) -> None:
         gradient = outputs[self.stage.gradient]

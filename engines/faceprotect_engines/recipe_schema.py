@@ -13,7 +13,7 @@ recipe's own `"parameters"`.
         "draws": {"probability": 0.5, "rows": "rows", "cols": "cols", "noise": "noise", "zoom": [0.9, 1.2]},
         "constraint": {"similarity": "similarity", "limit": "limit", "weights": "weights", "penalty": "penalty",
                        "penalty_weight": "penalty_weight", "budget": "$budget", "start": 1000.0},
-        "forward": {"engine": "latent-decode", "inputs": {...}, "output": "image", "cotangent": "image_cotangent"},
+        "join": {"original": "original", "difference": "difference", "cotangent": "image_cotangent"},
         "keep": {"difference": "difference"}, "bounds": [-1, 1]}]}
 """
 
@@ -69,13 +69,15 @@ class ConstraintPlan:
 
 
 @dataclass(frozen=True)
-class ForwardPlan:
-    """How to get the image that surrogates joined at run time look at, and the step input that takes its cotangent."""
+class JoinPlan:
+    """Where surrogates that join at run time find the image, and where their gradient goes.
 
-    engine: str
-    inputs: Names
-    output: str
-    cotangent: str
+    The image is the array `original` plus the engine's output `difference`; `cotangent` is the engine's input.
+    """
+
+    original: str = "original"
+    difference: str = "difference"
+    cotangent: str = "image_cotangent"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class DescendStage:
     start_std: float = 0.0
     draws: DrawPlan | None = None
     constraint: ConstraintPlan | None = None
-    forward: ForwardPlan | None = None
+    join: JoinPlan | None = None
     keep: Names = field(default_factory=dict)
     bounds: tuple[float | str, float | str] | None = None
 
@@ -160,7 +162,7 @@ def _descend(stage: Mapping[str, Any], where: str) -> DescendStage:
         start_std=_number(stage.get("start_std", 0.0), f"{where}, start_std"),
         draws=_draws(stage["draws"], f"{where}, draws") if stage.get("draws") else None,
         constraint=_constraint(stage["constraint"], f"{where}, constraint") if stage.get("constraint") else None,
-        forward=_forward(stage["forward"], f"{where}, forward") if stage.get("forward") else None,
+        join=_join(stage["join"], f"{where}, join") if stage.get("join") is not None else None,
         keep=_names(stage, "keep", where, optional=True),
         bounds=_bounds(stage.get("bounds"), f"{where}, bounds"),
     )
@@ -192,12 +194,11 @@ def _constraint(plan: Any, where: str) -> ConstraintPlan:
     return ConstraintPlan(**names, reduction=reduction, settings=settings)
 
 
-def _forward(plan: Any, where: str) -> ForwardPlan:
+def _join(plan: Any, where: str) -> JoinPlan:
     plan = _mapping(plan, where)
-    _only(plan, tuple(item.name for item in fields(ForwardPlan)), where)
-    cotangent = str(plan.get("cotangent", "image_cotangent"))
-    engine, output = _text(plan, "engine", where), _text(plan, "output", where)
-    return ForwardPlan(engine, _names(plan, "inputs", where), output, cotangent)
+    names = tuple(item.name for item in fields(JoinPlan))
+    _only(plan, names, where)
+    return JoinPlan(**{name: _text(plan, name, where) for name in names if name in plan})
 
 
 def _settings(kind: Any, plan: Mapping[str, Any], besides: tuple[str, ...], where: str) -> Any:

@@ -41,7 +41,7 @@ RECIPE: dict[str, Any] = {
             "steps": "$steps",
             "draws": {"probability": 0.0},
             "constraint": {"start": 1.0},
-            "forward": {"engine": "decode", "inputs": {"original": "original", "offset": "offset"}, "output": "image"},
+            "join": {"original": "original", "difference": "difference"},
             "keep": {"difference": "difference"},
         }
     ],
@@ -192,24 +192,40 @@ def test_only_clean_steps_decide(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("reduction", "share"), [("sum", 1.0), ("mean", 0.5)])
 def test_joined_surrogate_equals_a_built_in_one(tmp_path: Path, reduction: str, share: float) -> None:
-    """Two built in and one joined take exactly the path of three built in, draws included: the gradient is exact."""
+    """Two built in and one joined take exactly the path of three built in: the toys' gradients are the same everywhere.
+
+    (Elsewhere it is the gradient at the step before.)
+    """
     three, two = Bench(tmp_path / "three", 3, share=share), Bench(tmp_path / "two", 2, share=share)
     constraint = {**RECIPE["stages"][0]["constraint"], "reduction": reduction}
     joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
     mapped = {"original": "original", "image_cotangent": "zeros"}  # must not hide the joined one's
-    recipe = changed(draws=DRAWS, steps=40, constraint=constraint, inputs=mapped)
+    recipe = changed(steps=40, constraint=constraint, inputs=mapped)
     result = two.run(recipe, surrogates=[joined], arrays={"zeros": np.zeros(IMAGE, np.float32)})
-    oracle = three.run(changed(draws=DRAWS, steps=40))
+    oracle = three.run(changed(steps=40))
     np.testing.assert_allclose(result.arrays["offset"], oracle.arrays["offset"], atol=1e-4)
     for ours, theirs in zip(result.trace, oracle.trace, strict=True):
         assert ours["similarity_2"] == pytest.approx(theirs["similarity_2"], abs=1e-4)
     assert result.devices["mine"] == "cpu"
 
 
-def test_joined_surrogate_without_forward_is_refused(bench: Bench) -> None:
+def test_joined_surrogate_sees_what_the_built_in_ones_see(tmp_path: Path) -> None:
+    """Under draws the paths part, for its gradient is of another draw; both end below every limit at about the same change."""
+    three, two = Bench(tmp_path / "three", 3), Bench(tmp_path / "two", 2)
+    joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
+    result, oracle = two.run(changed(draws=DRAWS), surrogates=[joined]), three.run(changed(draws=DRAWS))
+    assert result.passed
+    assert oracle.passed
+    sizes = [float(np.square(one.arrays["offset"]).sum()) for one in (result, oracle)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+    first = [one.trace[0] for one in (result, oracle)]
+    assert first[0]["similarity_2"] == pytest.approx(first[1]["similarity_2"], abs=1e-4), "not the same draw"
+
+
+def test_joined_surrogate_without_join_is_refused(bench: Bench) -> None:
     joined = ExtraSurrogate("mine", bench.engine("surrogate"), np.zeros((1, 48), np.float32), 0.5)
-    with pytest.raises(RecipeError, match="forward"):
-        bench.run(changed(forward=None), surrogates=[joined])
+    with pytest.raises(RecipeError, match="join"):
+        bench.run(changed(join=None), surrogates=[joined])
 
 
 def test_free_descent_is_plain_gradient_descent(bench: Bench) -> None:
@@ -300,7 +316,7 @@ def test_recipe_file_is_checked_on_loading(tmp_path: Path) -> None:
         ({"constraint": {"limit": "limits"}}, "'limits'"),
         ({"constraint": {"reduction": "max"}}, "reduction"),
         ({"bounds": [1]}, "bounds"),
-        ({"forward": {"engine": "decode"}}, "forward"),
+        ({"join": {"engine": "decode"}}, "join"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(bench: Bench, fields: dict[str, Any], message: str) -> None:

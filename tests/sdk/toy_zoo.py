@@ -270,7 +270,7 @@ def recipe(steps: int = 40) -> dict:
                 "steps": steps,
                 "draws": {"probability": 0.3, "resize": [0.9, 1.0]},
                 "constraint": {"start": 1.0, "grow": 1.2, "shrink": 0.8, "patience": 10},
-                "forward": {"engine": "latent-decode", "inputs": decode, "output": "image"},
+                "join": {"original": "original", "difference": "difference"},
                 "keep": {"difference": "difference"},
             },
         ],
