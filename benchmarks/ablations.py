@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from faceprotect_engines.backends.cores import available_cores
-from faceprotect_engines.store import ZOO
+from faceprotect_engines.store import ZOO, Store
+from faceprotect_sdk.methods.latent import JOINING
 from harness.measure import Look
 from harness.pairs import read_pairs
 from harness.provenance import command_line
@@ -29,8 +31,8 @@ DLIB, CONV = "dlib-resnet", "student-conv"
 DRAWS = "stages.2.draws"
 
 
-def settings(teachers: tuple[str, ...], attention: str, psnr: float) -> list[Setting]:
-    """The rows: name, and what it changes."""
+def settings(teachers: tuple[str, ...], attention: str, psnr: float, fetched: Sequence[str] = ()) -> list[Setting]:
+    """The rows: name, and what it changes. ``fetched``: surrogates that joined by themselves."""
     base = Setting("latent", "latent", attempts=1)
 
     def changed(key: str, **recipe: object) -> Setting:
@@ -45,15 +47,14 @@ def settings(teachers: tuple[str, ...], attention: str, psnr: float) -> list[Set
         replace(base, key="no flips", recipe={f"{DRAWS}.flip": 0.0}),
         changed("no colour term", parameters__chroma_share=0.0),
         changed("no structure term", parameters__structure_share=0.0),
-        changed("30 steps", parameters__steps=30),
-        changed("120 steps", parameters__steps=120),
-        replace(base, key="without dlib", without=(DLIB,)),
-        replace(base, key="without the student", without=(CONV,)),
+        changed("20 steps", parameters__steps=20),
+        changed("80 steps", parameters__steps=80),
+        *(replace(base, key=f"without {name}", without=(name,)) for name in (DLIB, CONV, *fetched)),
         replace(base, key="with the student with attention", surrogates=(attention,)),
     ]
     if teachers:
-        rows.append(replace(base, key="teachers", without=(DLIB, CONV), surrogates=teachers))
-        rows.append(replace(base, key="teachers and dlib", without=(CONV,), surrogates=teachers))
+        rows.append(replace(base, key="teachers", without=(DLIB, CONV, *fetched), surrogates=teachers))
+        rows.append(replace(base, key="teachers and dlib", without=(CONV, *fetched), surrogates=teachers))
     noise = Setting("", "mi-fgsm", psnr=psnr, attempts=1)
     for method, iterations in (("mi-fgsm", 16), ("mi-fgsm", 60), ("pgd", 40), ("tip-im", 50)):
         rows.append(replace(noise, key=f"{method}, {iterations} iterations", method=method, iterations=iterations))
@@ -79,7 +80,8 @@ def main(
     """Measure every row and write one JSON."""
     try:
         goal = read_targets("dodge", targets, None) if targets else Goal()
-        rows = settings(tuple(str(t) for t in teachers), str(ZOO / "student-attention"), psnr)
+        fetched = [name for name in JOINING if not Store().waits(name)]
+        rows = settings(tuple(str(t) for t in teachers), str(ZOO / "student-attention"), psnr, fetched)
         if unknown := set(only) - {row.key for row in rows}:
             raise click.UsageError(f"no row is called {sorted(unknown)}; there are: {', '.join(row.key for row in rows)}")
         rows = [row for row in rows if not only or row.key in only or row.key == "latent"]
@@ -92,7 +94,8 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     for key, summary in result["methods"].items():
-        rates = "  ".join(f"{name} {entry['verification'][0]['protected']:.1f} %" for name, entry in summary["recognisers"].items())
+        found = summary["recognisers"].items()
+        rates = "  ".join(f"{name} {e['verification'][0]['protected']:.1f} % ({e['mean_similarity']:.3f})" for name, e in found)
         click.echo(f"{key:34} {summary['quality']['psnr']:.1f} dB {summary['quality']['ssim']:.3f}  {rates}")
 
 

@@ -4,7 +4,7 @@
     python benchmarks/report.py NEW.json --check OLD.json --tolerance 2
 
 Writes ``report.md``, ``NAME-curves.png``, ``NAME-robustness.png`` and, with ``--photos WORK/METHOD --originals PAIRS/train_align``, a
-contact sheet (photos of people: not for publication). ``--readme`` puts the first table between the marks of a file.
+contact sheet (photos of people: not for publication). ``--readme`` puts the first table of each result between the marks of a file.
 Exit codes: 0, 1 for a regression, 2 for files that cannot be read or compared.
 """
 
@@ -101,7 +101,7 @@ def replace_between(path: Path, text: str) -> None:
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.md and the plots.")
-@click.option("--readme", type=FILE, help="Put the first table of the first result between its marks.")
+@click.option("--readme", type=FILE, help="Put the first table of each result between its marks.")
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Protected photos, for a contact sheet.")
 @click.option("--originals", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=24, show_default=True, help="Faces on the contact sheet.")
@@ -123,7 +123,7 @@ def main(
         if out:
             write(documents, out)
         if readme:
-            replace_between(readme, tables.protection(first) + "\n" + tables.provenance(first))
+            replace_between(readme, "\n".join(f"{tables.protection(d)}\n{tables.provenance(d)}" for d in documents.values()))
         if photos and originals and out:
             plots.contact_sheet(originals, photos, out / f"{photos.name}-sheet.png", count)
         elif photos or originals:

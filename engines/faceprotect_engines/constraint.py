@@ -36,7 +36,8 @@ class ConstraintSettings:
     patience: clean steps without an improvement of the best by more than `improvement` before stopping, counted from
     the first pass (0: never).  ramp, floor: a surrogate's weight is clip(excess / ramp + 0.5, floor, 1) / way, with
     excess in units of its `way`.  bisect: runs at the end that scale the best variable down towards its start as far as
-    it still passes.
+    it still passes.  fit: where nothing passed, runs at the end that scale the last variable to the budget, which the
+    walk only swings around.
     """
 
     budget: float = float("inf")
@@ -52,6 +53,7 @@ class ConstraintSettings:
     ramp: float = 0.1
     floor: float = 0.05
     bisect: int = 0
+    fit: int = 0
 
     def __post_init__(self) -> None:
         """Raise RecipeError for a law that cannot work."""
@@ -59,8 +61,8 @@ class ConstraintSettings:
             raise RecipeError("constraint: give budget > 0, start > 0, grow >= 1 and 0 < shrink <= 1")
         if not (self.gain > 0 and self.damping >= 0):
             raise RecipeError("constraint: give gain > 0 and damping >= 0")
-        if not (0 < self.lowest <= self.highest and min(self.patience, self.bisect) >= 0 and 0 <= self.improvement < 1):
-            raise RecipeError("constraint: give 0 < lowest <= highest, patience, bisect >= 0, 0 <= improvement < 1")
+        if not (0 < self.lowest <= self.highest and min(self.patience, self.bisect, self.fit) >= 0 and 0 <= self.improvement < 1):
+            raise RecipeError("constraint: give 0 < lowest <= highest, patience, bisect, fit >= 0, 0 <= improvement < 1")
         if not (self.ramp > 0 and 0 <= self.floor <= 1):
             raise RecipeError("constraint: give ramp > 0 and floor in [0, 1]")
 
@@ -149,6 +151,13 @@ def judge(
         waited=waited,
     )
     return following, Verdict(keep, passes, bool(settings.patience) and waited >= settings.patience)
+
+
+def fitting(settings: ConstraintSettings, penalty: float) -> float:
+    """Factor of the way from the start at which a penalty that grows with its square meets the budget; within 1/2 to 2."""
+    if not np.isfinite(settings.budget) or penalty <= 0:
+        return 1.0
+    return float(np.clip(np.sqrt(settings.budget / penalty), 0.5, 2.0))
 
 
 def way(limit: Vector) -> Vector:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.constraint import UNUSED, ConstraintState, judge, start_constraint, steer, way
+from faceprotect_engines.constraint import UNUSED, ConstraintState, fitting, judge, start_constraint, steer, way
 from faceprotect_engines.draws import Draw, draw, identity_draw
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
@@ -175,10 +175,12 @@ class _Run:
                 self._update(seen.outputs, step)
         if best is None:
             raise RecipeError(f"{self.where}: no step gave finite numbers; see: faceprotect-sdk engines verify")
-        if state.passed and plan.settings.bisect:
+        if state.passed:
             best, rows = self._bisect(plan, state, limit, best)
-            done = len(trace)
-            trace.extend({**row, "step": done + number} for number, row in enumerate(rows))
+        else:
+            best, state, rows = self._fit(plan, state, limit, best, seen.penalty)
+        done = len(trace)
+        trace.extend({**row, "step": done + number} for number, row in enumerate(rows))
         return Descent({self.stage.array: best.variable, **best.kept}, trace, stop, state.passed)
 
     def _bisect(
@@ -200,6 +202,24 @@ class _Run:
             if passed and seen.penalty < penalty:
                 penalty, best = seen.penalty, _Best(self.variable, self._kept(seen.outputs))
         return best, rows
+
+    def _fit(
+        self, plan: ConstraintPlan, state: ConstraintState, limit: Array, best: _Best, penalty: float
+    ) -> tuple[_Best, ConstraintState, list[dict[str, Any]]]:
+        """The last variable scaled to the budget, where that misses less than the best did.
+
+        The walk swings around the budget, and few of its steps are clean: the best of those may lie far inside.
+        """
+        rows: list[dict[str, Any]] = []
+        for _ in range(int(plan.settings.fit)):
+            scale = fitting(plan.settings, penalty)
+            self.variable = np.asarray(self.start + scale * (self.variable - self.start), self.variable.dtype)
+            seen = self._look(plan, state, limit, self._plain_draw())
+            state, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
+            rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": verdict.passed, **seen.row})
+            best = _Best(self.variable, self._kept(seen.outputs)) if verdict.keep else best
+            penalty = seen.penalty
+        return best, state, rows
 
     def _look(self, plan: ConstraintPlan, state: ConstraintState, limit: Array, drawn: Draw | None) -> _Look:
         """One run of the gradient engine at the current variable, then of the joined surrogates on its image."""

@@ -183,6 +183,22 @@ def test_same_seed_same_bytes_other_seed_other_path(bench: Bench) -> None:
     assert first.arrays["offset"].tobytes() != other.arrays["offset"].tobytes()
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_where_nothing_passes_the_whole_budget_is_used(bench: Bench, share: float) -> None:
+    """Of the walk's few clean steps the best may lie far inside the budget; the fit at the end meets it."""
+    needed = float(np.square(bench.run(changed(draws=DRAWS)).arrays["offset"]).sum())
+    budget = share * needed
+    plan = {**RECIPE["stages"][0]["constraint"], "budget": budget}
+    rare = {**DRAWS, "probability": 0.9}
+    without, fitted = (bench.run(changed(draws=rare, steps=40, constraint={**plan, "fit": runs})) for runs in (0, 2))
+    assert not fitted.passed
+    sizes = [float(np.square(one.arrays["offset"]).sum()) for one in (without, fitted)]
+    assert sizes[1] == pytest.approx(budget, rel=0.1)
+    moved = [float((directions(2) * one.arrays["offset"]).sum()) for one in (without, fitted)]
+    assert moved[1] >= moved[0], "further along the surrogates' own directions"
+    assert [row["clean"] for row in fitted.trace[-2:]] == [True, True]
+
+
 def test_only_clean_steps_decide(bench: Bench) -> None:
     result = bench.run(changed(draws=DRAWS, steps=60))
     assert {row["clean"] for row in result.trace} == {True, False}
