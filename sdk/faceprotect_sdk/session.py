@@ -26,7 +26,7 @@ from faceprotect_sdk.result import FaceResult, Verdict
 _STEP = 0.2
 _LARGEST_STEP = 0.4
 #: The budget of each further attempt, in those of the one before.
-_WIDER = 1.5
+_WIDER = 1.25
 #: A shift that no recogniser's alignment feels, as a part of the face's width.
 _MOVED = 0.005
 
