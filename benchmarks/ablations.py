@@ -9,7 +9,6 @@ folder, exit codes and JSON are those of ``protection.py``; ``report.py`` reads 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from harness.pairs import read_pairs
 from harness.provenance import command_line
 from harness.run import run
 from harness.settings import Goal, Setting, read_targets
-from protection import FAILURES, FOLDER, document, fail
+from protection import FAILURES, FOLDER, document, fail, write_result
 
 DLIB, CONV = "dlib-resnet", "student-conv"
 DRAWS = "stages.2.draws"
@@ -91,8 +90,7 @@ def main(
         result = document(measured, rows, look, command_line(), workers)
     except FAILURES as error:
         fail(error)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(out, result)
     for key, summary in result["methods"].items():
         found = summary["recognisers"].items()
         rates = "  ".join(f"{name} {e['verification'][0]['protected']:.1f} % ({e['mean_similarity']:.3f})" for name, e in found)

@@ -12,6 +12,7 @@ measured stays in ``--work`` (protected photos too); a rerun goes on from there.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -44,6 +45,13 @@ def document(measured: Measured, settings: list[Setting], look: Look, command: s
         "left_out": measured.left_out,
         "methods": {key: summarise(measured, key, kind, both=look.both) for key in measured.rows},
     }  # fmt: skip
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result so that it can be read and compared by line: innermost lists stay on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1)
+    path.write_text(re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 #: What a script answers for with an exit code of its own.
@@ -98,8 +106,7 @@ def main(
         result = document(measured, settings, look, command_line(), workers)
     except FAILURES as error:
         fail(error)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(out, result)
     for key, summary in result["methods"].items():
         quality, seconds = summary["quality"], summary["seconds"]
         click.echo(f"{key}: PSNR {quality['psnr']:.1f} dB, SSIM {quality['ssim']:.3f}, {seconds['warm']} s")

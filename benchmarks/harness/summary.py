@@ -31,11 +31,12 @@ def rate(hits: Hits) -> float:
 
 
 def interval(hits: Hits, seed: int = 0) -> list[float]:
-    """95 % bootstrap interval of a rate, in percent (percentile method)."""
-    if hits.all() or not hits.any():
-        return [rate(hits)] * 2
-    from scipy.stats import bootstrap
+    """95 % interval of a rate, in percent: bootstrap (percentile method), or the exact binomial one where all or none hit."""
+    from scipy.stats import binomtest, bootstrap
 
+    if hits.all() or not hits.any():
+        exact = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+        return [round(100 * float(edge), 1) for edge in (exact.low, exact.high)]
     found = bootstrap((hits.astype(float),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
     return [round(100 * float(edge), 1) for edge in found.confidence_interval]
 
@@ -172,15 +173,15 @@ def groups(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: 
     return table
 
 
-def faces(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: GoalKind) -> list[dict[str, Any]]:
-    """One short row per face, so that two results can be compared face by face."""
-    table = [{"number": row["facts"]["number"], **{k: round(float(row["facts"][k]), 4) for k in ("psnr", "ssim")}} for row in rows]
+def faces(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: GoalKind) -> dict[str, list[Any]]:
+    """A table with a short row per face, so that two results can be compared face by face."""
+    table = [[row["facts"]["number"], *(round(float(row["facts"][k]), 4) for k in ("psnr", "ssim"))] for row in rows]
     for one in measured.recognisers:
         reference = stack(rows, f"target {one.name}") if kind != "dodge" else stack(clean, f"partner {one.name}")
         found = pairwise(stack(rows, f"photo {one.name}")[:, 0], reference, one.measure)
         for entry, value in zip(table, found, strict=True):
-            entry[one.name] = round(float(value), 4)
-    return table
+            entry.append(round(float(value), 4))
+    return {"columns": ["number", "psnr", "ssim", *(one.name for one in measured.recognisers)], "rows": table}
 
 
 def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = False) -> dict[str, Any]:

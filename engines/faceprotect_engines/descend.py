@@ -302,12 +302,12 @@ class _Run:
         plan = self.stage.join
         if not self.surrogates or plan is None:
             return np.zeros(0, np.float32)
-        plain = drawn is None or drawn.clean
+        drawn = None if drawn is None or drawn.clean else drawn
         image = self.arrays[plan.original] + outputs[plan.difference]
-        seen = image if plain or drawn is None else drawn.apply(image)
+        seen = image if drawn is None else drawn.apply(image)
         found = [one.engine.run({"image": seen, "reference": one.reference}) for one in self.surrogates]
         pulls = [one["grad_image"] for one in found]
-        self.pulls = pulls if plain or drawn is None else [drawn.pull_back(pull) for pull in pulls]
+        self.pulls = pulls if drawn is None else [drawn.pull_back(pull) for pull in pulls]
         return np.array([np.ravel(one["similarity"])[0] for one in found], np.float32)
 
     def _cotangent(self, plan: ConstraintPlan, state: ConstraintState) -> Array | None:

@@ -74,7 +74,14 @@ faces_option = click.option(
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
 @click.option("--method", default="latent", show_default=True, help="Protection method.")
-@click.option("--strength", type=click.Choice(["low", "medium", "high"]), default="medium", show_default=True)
+@click.option(
+    "--strength",
+    type=click.Choice(["low", "medium", "high"]),
+    default="medium",
+    show_default=True,
+    help="Points on a measured curve, of quality and of faces that a recogniser outside the search no longer matches: "
+    "low 37.8 dB, 89 %; medium 36.7 dB, 96 %; high 34.7 dB, 99 % (README).",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and lossy WebP.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

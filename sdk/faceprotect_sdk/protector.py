@@ -59,11 +59,12 @@ class Protector:
 
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
-        ``strength``: low, medium or high, or one of your own. ``surrogates``: folders of further recognisers to search on;
-        ``without``: shipped ones to leave out of the search; they judge. ``judges``: ONNX files, folders, or "dlib", that
-        score (on the CPU) beside the shipped judges and, with ``installed_judges``, dlib where it is
-        installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per face, each going further, for
-        as long as the written bytes are still matched. Raises UsageError for a value out of range.
+        ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
+        ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
+        they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
+        ``installed_judges``, dlib where it is installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per
+        face, each going further, for as long as the written bytes are still matched. Raises UsageError for a value out
+        of range.
         """
         if not isinstance(strength, Strength) and strength not in STRENGTHS:
             raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(STRENGTHS)}")

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import report
+from faceprotect_sdk.cli import cli
+from faceprotect_sdk.methods import STRENGTHS
 from harness.settings import CLEAN
 
 
@@ -110,3 +112,32 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         done = CliRunner().invoke(report.main, [str(tmp_path / "x.json")])
         assert done.exit_code == 2
         assert "not a result" in done.output
+
+
+RESULTS = Path(report.__file__).parent / "results"
+SHOWN = ("dodge", "dodge_sface")
+
+
+def test_readme_shows_the_results_that_are_in_the_project(tmp_path: Path) -> None:
+    readme = Path(report.__file__).parents[1] / "README.md"
+    (tmp_path / "README.md").write_text(readme.read_text())
+    words = [*(str(RESULTS / f"{name}.json") for name in SHOWN), "--readme", str(tmp_path / "README.md")]
+    assert CliRunner().invoke(report.main, words).exit_code == 0
+    assert (tmp_path / "README.md").read_text() == readme.read_text()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_strengths_are_those_that_were_measured(name: str) -> None:
+    document = report.read(RESULTS / f"{name}.json")
+    measured = {one["key"]: (one["margin"], one["budget"]) for one in document["settings"] if one["method"] == "latent"}
+    for strength, numbers in STRENGTHS.items():
+        assert measured[f"latent@{strength}"] == (numbers.margin, numbers.budget)
+
+
+def test_help_states_the_measured_rates() -> None:
+    text = " ".join(CliRunner().invoke(cli, ["protect", "--help"]).output.split())
+    methods = report.read(RESULTS / "dodge.json")["methods"]
+    for strength in STRENGTHS:
+        method = methods[f"latent@{strength}"]
+        rate = method["recognisers"]["reid0095"]["verification"][0]["protected"]
+        assert f"{strength} {method['quality']['psnr']:.1f} dB, {rate:.0f} %" in text

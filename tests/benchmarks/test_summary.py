@@ -54,7 +54,8 @@ def test_interval_covers_the_rate_and_narrows() -> None:
         low, high = interval(hits)
         assert low <= 75 <= high
     assert np.ptp(interval(many)) < np.ptp(interval(few)) / 5
-    assert interval(np.ones(9, bool)) == [100.0, 100.0]
+    assert interval(np.ones(9, bool)) == pytest.approx([100 * 0.025 ** (1 / 9), 100.0], abs=0.05), "all of nine is not certain"
+    assert interval(np.zeros(9, bool)) == pytest.approx([0.0, 100 * (1 - 0.025 ** (1 / 9))], abs=0.05)
 
 
 def test_area_under_a_curve_is_its_mean_height() -> None:
