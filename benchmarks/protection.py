@@ -5,8 +5,9 @@
 ``--pairs`` holds ``train_align/`` (protected) and ``test_align/`` (another photo of the same person, clean) with matching numbers;
 ``--fr`` is a folder of recognisers with an fr.json, of which those with one of ``--roles`` score, and dlib where it is installed.
 A method is NAME or NAME@VALUE: a strength (low, medium, high) or a budget for ours, the PSNR in dB for noise in pixels (mi-fgsm, pgd,
-tip-im); ``none`` is the unprotected photo, and always measured. Photos are written as JPEG q95, 4:4:4, and read back. What was
-measured stays in ``--work`` (protected photos too); a rerun goes on from there. Exit codes are those of faceprotect-sdk.
+tip-im; @36x60 for 60 iterations instead of the paper's); ``none`` is the unprotected photo, and always measured. Photos are written as
+JPEG q95, 4:4:4, and read back. What was measured stays in ``--work`` (protected photos too); a rerun goes on from there. Exit codes are
+those of faceprotect-sdk.
 """
 
 from __future__ import annotations

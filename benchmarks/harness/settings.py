@@ -62,9 +62,10 @@ class Goal:
 
 
 def parse_setting(text: str, **common: Any) -> Setting:
-    """``NAME``, ``NAME@VALUE`` or ``NAME@VALUE~SURROGATE...``.
+    """``NAME``, ``NAME@VALUE``, ``NAME@VALUExITERATIONS``, each with ``~SURROGATE...`` behind it or without.
 
-    VALUE is a strength or a budget for our methods, the PSNR in dB for noise in pixels; each SURROGATE is left out of the search.
+    VALUE is a strength or a budget for our methods, the PSNR in dB for noise in pixels, which alone takes ITERATIONS other than its own;
+    each SURROGATE is left out of the search.
     """
     plain, *left_out = text.split("~")
     if left_out:
@@ -73,7 +74,11 @@ def parse_setting(text: str, **common: Any) -> Setting:
     if name == CLEAN and not value and not left_out:
         return Setting(CLEAN, CLEAN, attempts=1)
     if name in ATTACKS:
-        return Setting(text, name, psnr=_number(value, text) if value else PSNR, attempts=1, **_only(common, "surrogates", "without"))
+        psnr, longer, times = value.partition("x")
+        return Setting(
+            text, name, psnr=_number(psnr, text) if value else PSNR, iterations=_iterations(times, text) if longer else None, attempts=1,
+            **_only(common, "surrogates", "without"),
+        )  # fmt: skip
     if name in METHODS:
         known = not value or value in STRENGTHS
         strength = (value or "medium") if known else Strength(STRENGTHS["medium"].margin, _number(value, text))
@@ -91,6 +96,12 @@ def _number(value: str, text: str) -> float:
         return float(value)
     except ValueError:
         raise UsageError(f"--methods {text}: '{value}' is neither a strength ({', '.join(STRENGTHS)}) nor a number") from None
+
+
+def _iterations(value: str, text: str) -> int:
+    if not value.isdigit() or not int(value):
+        raise UsageError(f"--methods {text}: '{value}' is no number of iterations; 1 or more")
+    return int(value)
 
 
 def patched(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,12 @@ def test_settings_of_the_command_line() -> None:
     assert parse_setting("latent@0.0001", attempts=1).strength.budget == 0.0001  # type: ignore[union-attr]
     assert parse_setting("mi-fgsm@35", attempts=3).attempts == 1
     assert parse_setting("pgd@35").psnr == 35
+    assert parse_setting("pgd@35").iterations is None
+    longer = parse_setting("pgd@35x60~student")
+    assert (longer.psnr, longer.iterations, longer.without) == (35, 60, ("student",))
+    for wrong in ("pgd@35x", "pgd@35x0", "pgd@35x1.5", "pgd@x60", "latent@lowx60"):
+        with pytest.raises(UsageError):
+            parse_setting(wrong)
 
 
 def test_points_of_a_moved_face_move_as_far(zoo: Path) -> None:
