@@ -65,7 +65,7 @@ def regressions(new: dict[str, Any], old: dict[str, Any], points: float, decibel
 
 
 def differences(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    """Numbers that are not the same, times and provenance aside."""
+    """Numbers of the old result's methods that are not the same in the new one, times and provenance aside; further methods may be there."""
 
     def flat(value: Any, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -74,8 +74,11 @@ def differences(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
             return {k: v for index, part in enumerate(value) for k, v in flat(part, f"{path}.{index}").items()}
         return {path[1:]: value}
 
-    first, second = flat(old["methods"], ""), flat(new["methods"], "")
-    return [f"{k}: {first.get(k)} -> {second.get(k)}" for k in sorted(first.keys() | second.keys()) if first.get(k) != second.get(k)]
+    common = {key: new["methods"][key] for key in old["methods"] if key in new["methods"]}
+    first, second = flat({key: old["methods"][key] for key in common}, ""), flat(common, "")
+    missing = [f"{key}: not in the new result" for key in old["methods"] if key not in common]
+    changed = [k for k in sorted(first.keys() | second.keys()) if first.get(k) != second.get(k)]
+    return missing + [f"{k}: {first.get(k)} -> {second.get(k)}" for k in changed]
 
 
 def section(name: str, document: dict[str, Any], unseen: list[str], images: list[str]) -> str:
@@ -109,7 +112,7 @@ def replace_between(path: Path, text: str) -> None:
 @click.option("--tolerance", default=2.0, show_default=True, help="Percentage points that a rate may fall.")
 @click.option("--decibels", default=0.2, show_default=True, help="dB that the PSNR may fall; the SSIM a hundredth of that.")
 @click.option("--similarity", default=0.03, show_default=True, help="How much nearer the mean similarity may come.")
-@click.option("--same", type=FILE, help="An earlier result that must have the very same numbers (times aside).")
+@click.option("--same", type=FILE, help="An earlier result whose methods must have the very same numbers (times aside).")
 def main(
     results: tuple[Path, ...], out: Path | None, readme: Path | None, photos: Path | None, originals: Path | None, count: int,
     baseline: Path | None, tolerance: float, decibels: float, similarity: float, same: Path | None,
