@@ -65,7 +65,7 @@ def regressions(new: dict[str, Any], old: dict[str, Any], points: float, decibel
 
 
 def differences(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    """Numbers of the old result's methods that are not the same in the new one, times and provenance aside; further methods may be there."""
+    """Numbers of the old result's methods that are others in the new one, times aside; further methods may be there."""
 
     def flat(value: Any, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
