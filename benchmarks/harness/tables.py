@@ -112,12 +112,14 @@ def groups(document: Document, key: str) -> str:
 
 
 def families(document: Document) -> dict[str, list[str]]:
-    """Settings of one method on the same surrogates, by its name; those measured at several strengths make curves."""
-    found: dict[str, list[str]] = {}
+    """Settings that differ in strength alone, by their method's name; those measured at several strengths make curves."""
+    found: dict[tuple[str, str], list[str]] = {}
     for setting in document["settings"]:
-        name = "~".join([setting["method"], *setting.get("without", [])])
-        found.setdefault(name, []).append(setting["key"])
-    return {name: keys for name, keys in found.items() if len(keys) > 2}
+        longer = f"x{setting['iterations']}" if "iterations" in setting else ""
+        name = "~".join([setting["method"] + longer, *setting.get("without", [])])
+        others = {name: value for name, value in setting.items() if name not in ("key", "margin", "budget", "psnr")}
+        found.setdefault((name, repr(others)), []).append(setting["key"])
+    return {name: keys for (name, _), keys in found.items() if len(keys) > 2}
 
 
 def curve(document: Document, keys: Sequence[str], recogniser: str, over: str) -> list[tuple[float, float]]:

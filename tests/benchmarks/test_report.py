@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import report
 from faceprotect_sdk.cli import cli
 from faceprotect_sdk.methods import STRENGTHS
+from harness import tables
 from harness.settings import CLEAN
 
 
@@ -95,6 +96,16 @@ def test_regressions_beyond_the_tolerance_are_found(
     same = CliRunner().invoke(report.main, [words[0], "--same", words[2]])
     assert same.exit_code == 1
     assert CliRunner().invoke(report.main, [words[0], "--same", words[0]]).exit_code == 0
+
+
+def test_only_settings_that_differ_in_strength_make_a_curve() -> None:
+    def noise(psnr: int, **fields: Any) -> dict[str, Any]:
+        return {"key": f"mi-fgsm@{psnr}{fields}", "method": "mi-fgsm", "psnr": psnr, **fields}
+
+    ablation = [{"key": f"row {n}", "method": "latent", "margin": 1.0, "budget": 0.1, "recipe": {"steps": n}} for n in range(4)]
+    settings = [*(noise(p) for p in (34, 36, 38)), noise(36, iterations=60), *ablation, *(noise(p, iterations=9) for p in (1, 2, 3))]
+    found = tables.families({"settings": settings})
+    assert found == {"mi-fgsm": [s["key"] for s in settings[:3]], "mi-fgsmx9": [s["key"] for s in settings[-3:]]}
 
 
 def test_the_same_numbers_may_stand_beside_further_methods(result: dict[str, Any]) -> None:
