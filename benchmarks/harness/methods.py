@@ -30,8 +30,6 @@ from harness.pixels import ATTACKS, at_psnr, radius_for
 from harness.settings import CLEAN, Goal, Setting, patched
 
 QUALITY = 95
-#: How far past its threshold a surrogate has to be drawn towards a target, in spreads: the way itself, not beyond.
-TOWARDS = 1.0
 Image = NDArray[np.float32]
 
 
@@ -103,12 +101,13 @@ class Runner:
         return Protected(encode(original.with_pixels(changed), quality=QUALITY), seconds, 1)
 
     def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
-        """Towards the target: away from the opposite of its embedding, until past the threshold by a margin."""
+        """Towards the target: away from the opposite of its embedding, until past the threshold by a margin, or to the budget."""
         strength = self.setting.strength if isinstance(self.setting.strength, Strength) else STRENGTHS[self.setting.strength]
-        target = self._embedded(self._target(index), surrogates)
+        target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(
-            crop, face_mask(), {s.name: -t for s, t in zip(surrogates, target, strict=True)},
-            {s.name: -(s.threshold + TOWARDS * s.spread) for s in surrogates}, strength.budget, seed,
+            crop, face_mask(), {name: -embedding for name, embedding in target.items()},
+            {s.name: -strength.likeness(s) for s in surrogates}, strength.budget, seed,
+            origins={s.name: -float(np.vdot(target[s.name], _unit(s.embed_crop(crop)))) for s in surrogates},
         )  # fmt: skip
         return self.method.search(request).difference
 

@@ -35,7 +35,7 @@ class ConstraintSettings:
     gain * (e + damping * change of e), e = log(penalty / aim) within [-1, 1]; kept within [lowest, highest].
     patience: clean steps without an improvement of the best by more than `improvement` before stopping, counted from
     the first pass (0: never).  ramp, floor: a surrogate's weight is clip(excess / ramp + 0.5, floor, 1) / way, with
-    excess in units of its `way`.  bisect: runs at the end that scale the best variable down towards its start as far as
+    excess in units of its way from start to limit.  bisect: runs at the end that scale the best variable down towards its start as far as
     it still passes.  fit: where nothing passed, runs at the end that scale the last variable to the budget, which the
     walk only swings around.
     """
@@ -71,14 +71,15 @@ class ConstraintSettings:
 class ConstraintState:
     """What the next step uses (penalty_weight, weights [K]) and what was best so far among clean steps.
 
-    `aim`: the penalty that the weight is steering to.  `error`: log(penalty / aim) of the step before, within [-1, 1].
-    `best_lack`: the smallest sum of what is still missing, until a step passes, and `best_within` whether that was
-    within the budget.  `anchor`: the best penalty when it last
+    `unit` [K]: each surrogate's way (see `way`).  `aim`: the penalty that the weight is steering to.  `error`:
+    log(penalty / aim) of the step before, within [-1, 1].  `best_lack`: the smallest sum of what is still missing, until
+    a step passes, and `best_within` whether that was within the budget.  `anchor`: the best penalty when it last
     improved by enough; `waited` counts clean steps since then.
     """
 
     penalty_weight: float
     weights: Vector
+    unit: Vector
     aim: float
     error: float = -1.0
     passed: bool = False
@@ -98,9 +99,13 @@ class Verdict:
     stop: bool
 
 
-def start_constraint(settings: ConstraintSettings, limit: Vector) -> ConstraintState:
-    """State before the first step: full weight for every surrogate in use (`limit` [K] below 1), 0 for the others."""
-    return ConstraintState(settings.start, surrogate_weights(settings, np.ones_like(limit), limit), settings.budget)
+def start_constraint(settings: ConstraintSettings, limit: Vector, origin: Vector | None = None) -> ConstraintState:
+    """State before the first step: full weight for every surrogate in use (`limit` [K] below 1), 0 for the others.
+
+    `origin` [K]: the similarities where the search starts; those of a face to itself if not given.
+    """
+    unit = way(limit, np.ones_like(limit) if origin is None else origin)
+    return ConstraintState(settings.start, surrogate_weights(settings, unit, limit, unit), unit, settings.budget)
 
 
 def steer(settings: ConstraintSettings, state: ConstraintState, penalty: float) -> ConstraintState:
@@ -125,7 +130,7 @@ def judge(
     the budget is too small gets as far as it can.
     """
     excess = np.asarray(similarity - limit, np.float32)
-    relative = (excess / way(limit))[limit < UNUSED]
+    relative = (excess / state.unit)[limit < UNUSED]
     worst = float(relative.max(initial=-1.0))
     lack = float(np.maximum(relative, 0).sum())
     within = penalty <= settings.budget * BUDGET_SLACK
@@ -142,7 +147,7 @@ def judge(
     following = replace(
         state,
         aim=min(aim, settings.budget),
-        weights=surrogate_weights(settings, excess, limit),
+        weights=surrogate_weights(settings, excess, limit, state.unit),
         passed=passed,
         best_penalty=penalty if passes and keep else state.best_penalty,
         best_lack=lack if keep else state.best_lack,
@@ -160,16 +165,16 @@ def fitting(settings: ConstraintSettings, penalty: float) -> float:
     return float(np.clip(np.sqrt(settings.budget / penalty), 0.5, 2.0))
 
 
-def way(limit: Vector) -> Vector:
-    """How far each similarity has to fall from 1, [K]: the unit in which surrogates of different scale are compared.
+def way(limit: Vector, origin: Vector) -> Vector:
+    """How far each similarity has to fall from its `origin` [K]: the unit in which surrogates of different scale are compared.
 
     dlib calls strangers 0.85 alike, ArcFace-like recognisers 0: without a common unit the one with the wider scale gets
     the whole gradient.
     """
-    return np.asarray(np.maximum(1.0 - limit, 0.05), np.float32)
+    return np.asarray(np.maximum(origin - limit, 0.05), np.float32)
 
 
-def surrogate_weights(settings: ConstraintSettings, excess: Vector, limit: Vector) -> Vector:
-    """Weight [K] per surrogate: 1 / way while matching, falling to `floor` of that past the limit, 0 if not in use."""
-    ramp = np.clip(excess / way(limit) / settings.ramp + 0.5, settings.floor, 1.0)
-    return np.asarray(ramp / way(limit) * (limit < UNUSED), np.float32)
+def surrogate_weights(settings: ConstraintSettings, excess: Vector, limit: Vector, unit: Vector) -> Vector:
+    """Weight [K] per surrogate: 1 / unit while matching, falling to `floor` of that past the limit, 0 if not in use."""
+    ramp = np.clip(excess / unit / settings.ramp + 0.5, settings.floor, 1.0)
+    return np.asarray(ramp / unit * (limit < UNUSED), np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.constraint import UNUSED, ConstraintState, fitting, judge, start_constraint, steer, way
+from faceprotect_engines.constraint import UNUSED, ConstraintState, fitting, judge, start_constraint, steer
 from faceprotect_engines.draws import Draw, draw, identity_draw
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
@@ -30,20 +30,22 @@ class ExtraSurrogate:
     """A recogniser that joins at run time.
 
     engine: inputs image [1,3,S,S] float32 RGB in [0,1] and reference [1,E]; outputs similarity [1] and grad_image.
-    reference: unit embedding [1,E] of the face to move away from.  limit: the similarity to get below.
+    reference: unit embedding [1,E] of the face to move away from.  limit: the similarity to get below.  origin: the
+    similarity where the search starts.
     """
 
     name: str
     engine: Engine
     reference: Array
     limit: float
+    origin: float = 1.0
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run is.
 
-    `worst_excess`: largest similarity minus limit at this step, in units of `constraint.way`; `passed`: some step passed.
+    `worst_excess`: largest similarity minus limit at this step, in units of the way there; `passed`: some step passed.
     """
 
     stage: int
@@ -151,7 +153,7 @@ class _Run:
     def constrained(self, plan: ConstraintPlan, progress: Callable[[Progress], None] | None) -> Descent:
         """Smallest change that passes; each of the at most `steps` runs is judged before its update."""
         steps, limit = self.stage.steps, self._limit(plan)
-        state = start_constraint(plan.settings, limit)
+        state = start_constraint(plan.settings, limit, self._origin(plan, limit))
         best: _Best | None = None
         trace: list[Mapping[str, Any]] = []
         stop = "steps"
@@ -227,7 +229,7 @@ class _Run:
         joined = self._joined(outputs, drawn)
         similarity = np.concatenate([np.ravel(outputs[plan.similarity]), joined]).astype(np.float32)
         row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
-        row["worst_excess"] = float(((similarity - limit) / way(limit))[limit < UNUSED].max(initial=-1.0))
+        row["worst_excess"] = float(((similarity - limit) / state.unit)[limit < UNUSED].max(initial=-1.0))
         row.update({f"similarity_{k}": float(value) for k, value in enumerate(similarity)})
         penalty = float(np.ravel(outputs[plan.penalty])[0])
         return _Look(outputs, similarity, penalty, drawn is None or drawn.clean, row)
@@ -252,6 +254,15 @@ class _Run:
         if count is not None and own.size != count:
             raise RecipeError(f"{self.where}: '{plan.limit}' has {own.size} values, the engine has {count} surrogates")
         return np.concatenate([own, [surrogate.limit for surrogate in self.surrogates]]).astype(np.float32)
+
+    def _origin(self, plan: ConstraintPlan, limit: Array) -> Array | None:
+        if plan.origin not in self.arrays:
+            return None
+        joined = [surrogate.origin for surrogate in self.surrogates]
+        origin = np.concatenate([np.ravel(self.arrays[plan.origin]), joined]).astype(np.float32)
+        if origin.shape != limit.shape:
+            raise RecipeError(f"{self.where}: '{plan.origin}' has {origin.size - len(joined)} values, '{plan.limit}' has others")
+        return origin
 
     def _bounds(self) -> tuple[Any, Any] | None:
         if self.stage.bounds is None:

@@ -14,7 +14,7 @@ import numpy as np
 from faceprotect_engines.descend import Descent, ExtraSurrogate, Progress, descend, gather
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
-from faceprotect_engines.recipe_schema import MapStage, parse_recipe
+from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
 from faceprotect_engines.spec import Array
 
 __all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_recipe"]
@@ -62,8 +62,8 @@ def run_recipe(
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
     recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
-    arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join the
-    descents at run time.  progress: called after every map and every descend step; what it raises ends the run.
+    arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join, at
+    run time, the descents with "join".  progress: called after every map and every descend step; what it raises ends the run.
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
@@ -78,6 +78,8 @@ def run_recipe(
         devices[name] = engine.device
         return engine
 
+    if surrogates and not any(isinstance(stage, DescendStage) and stage.join is not None for stage in plan.stages):
+        raise RecipeError('surrogates at run time need a descent with a constraint and "join" in the recipe')
     for index, stage in enumerate(plan.stages):
         started = time.perf_counter()
         kind = "map" if isinstance(stage, MapStage) else "descend"
@@ -87,7 +89,8 @@ def run_recipe(
                 progress(Progress(index, "map", stage.engine, 1, 1))
         else:
             generator = np.random.default_rng([seed, index])
-            descent = descend(stage, opened, held, generator, surrogates, progress, index)
+            joining = surrogates if stage.join is not None else ()
+            descent = descend(stage, opened, held, generator, joining, progress, index)
             descents.append(descent)
             held.update(descent.arrays)
             trace.extend(descent.trace)

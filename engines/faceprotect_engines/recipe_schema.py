@@ -54,7 +54,8 @@ class DrawPlan:
 class ConstraintPlan:
     """The law, and the names it works on.
 
-    Engine outputs `similarity` [K] and `penalty` [1], inputs `weights` [K] and `penalty_weight` [1], array `limit` [K].
+    Engine outputs `similarity` [K] and `penalty` [1], inputs `weights` [K] and `penalty_weight` [1], array `limit` [K],
+    and array `origin` [K] of the similarities at the start, if it is given (else all are 1: a face is itself).
     `reduction` says how the engine's loss combines the K weighted similarities ("sum" or "mean"), so that surrogates
     that join at run time weigh as much as the shipped ones.
     """
@@ -64,6 +65,7 @@ class ConstraintPlan:
     weights: str
     penalty_weight: str
     limit: str
+    origin: str
     reduction: str
     settings: ConstraintSettings
 
@@ -185,7 +187,7 @@ def _draws(plan: Any, where: str) -> DrawPlan:
 
 def _constraint(plan: Any, where: str) -> ConstraintPlan:
     plan = _mapping(plan, where)
-    keys = ("similarity", "penalty", "weights", "penalty_weight", "limit")
+    keys = ("similarity", "penalty", "weights", "penalty_weight", "limit", "origin")
     names = {key: str(plan.get(key, key)) for key in keys}
     reduction = str(plan.get("reduction", "sum"))
     if reduction not in ("sum", "mean"):

@@ -244,6 +244,40 @@ def test_joined_surrogate_without_join_is_refused(bench: Bench) -> None:
         bench.run(changed(join=None), surrogates=[joined])
 
 
+def test_joined_surrogate_leaves_descents_without_join_alone(bench: Bench) -> None:
+    joined = ExtraSurrogate("mine", bench.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
+    inputs = {**{name: name for name in ("original", "weights", "penalty_weight")}, "offset": "before"}
+    free = changed(constraint=None, join=None, inputs=inputs, keep={}, steps=3)["stages"][0]
+    recipe = {**changed(steps=5), "stages": [free, *changed(steps=5)["stages"]]}
+    arrays = {"weights": np.ones(2, np.float32), "penalty_weight": np.full(1, 3, np.float32)}
+    result = bench.run(recipe, arrays=arrays, surrogates=[joined])
+    assert "similarity_2" not in result.trace[0]
+    assert "similarity_2" in result.trace[-1]
+
+
+def test_the_way_to_a_limit_is_counted_from_the_origin(bench: Bench) -> None:
+    """Two surrogates, one of which has a tenth of the way to go: it weighs ten times as much."""
+    arrays = {"origin": np.array([1.0, 0.55], np.float32)}
+    seen: dict[str, Any] = {}
+
+    class Spy:
+        def __init__(self, engine: Engine) -> None:
+            self.engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
+
+        def run(self, feeds: Mapping[str, Any]) -> Any:
+            seen.setdefault("weights", feeds["weights"].copy())
+            return self.engine.run(feeds)
+
+    given = {"original": np.zeros(IMAGE, np.float32), "limit": bench.limit, **arrays}
+    run_recipe(changed(steps=3), lambda name: Spy(bench.engine(name)), given, seed=0)  # type: ignore[arg-type,return-value]
+    np.testing.assert_allclose(seen["weights"], [2.0, 20.0], rtol=1e-5)
+    with pytest.raises(RecipeError, match="origin"):
+        bench.run(changed(steps=3), arrays={"origin": np.ones(3, np.float32)})
+
+
 def test_free_descent_is_plain_gradient_descent(bench: Bench) -> None:
     """Without a constraint, with fixed weights: x <- x - lr (2 p x - sum a_k), n times."""
     inputs = {name: name for name in ("original", "weights", "penalty_weight")}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
+
+#: Of the way from a threshold to sameness, per unit of margin: how far past it a decoy is to be resembled.
+TOWARDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Strength:
     def limit(self, recogniser: Recogniser) -> float:
         """The similarity that a surrogate has to fall below."""
         return recogniser.threshold - self.margin * recogniser.spread
+
+    def likeness(self, recogniser: Recogniser) -> float:
+        """The similarity to a decoy that a surrogate has to get above: past the threshold by a part of the way to sameness."""
+        return recogniser.threshold + min(TOWARDS * self.margin, 1.0) * (1.0 - recogniser.threshold)
 
     def widened(self, margin: float, factor: float) -> Strength:
         """Further by ``margin``, with ``factor`` times the budget."""
@@ -49,8 +56,9 @@ class SearchRequest:
     """One face to protect.
 
     ``crop``: canonical crop [1, 3, 256, 256] float32 RGB 0..1. ``mask``: [1, 1, 256, 256] float32 0..1. ``references``:
-    surrogate name to the unit embedding [1, E] to move away from (the face's own). ``limits``: surrogate name to the
-    similarity to get below. ``budget``: the largest penalty. ``progress``: called with (step, steps).
+    surrogate name to the unit embedding [1, E] to move away from: the face's own, or the opposite of a decoy's.
+    ``limits``: surrogate name to the similarity to get below; ``origins``: to that of the photo as it is, where that is
+    not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps).
     """
 
     crop: NDArray[np.float32]
@@ -60,6 +68,7 @@ class SearchRequest:
     budget: float
     seed: int
     progress: Callable[[int, int], None] | None = None
+    origins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ array               shape                 content
 ``mask``            [1, 1, 256, 256]      where it may change
 ``reference_NAME``  [1, E]                own unit embedding, one per surrogate of the step engine (- is _)
 ``limit``           [K]                   similarity to get below, threshold minus margin
+``origin``          [K]                   similarity of the photo as it is
 ``zero_offset``     as the latent         zeros
 ==================  ====================  ==========================================================
 
@@ -127,6 +128,7 @@ class Latent:
             "original": request.crop,
             "mask": request.mask,
             "limit": np.array(limits, np.float32),
+            "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
             "zero_offset": spec.input("latent").zeros(),
         }
         for name in self._names():
@@ -135,7 +137,8 @@ class Latent:
         return arrays
 
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
-        return ExtraSurrogate(extra.name, extra.engine, request.references[extra.name], request.limits[extra.name])
+        reference, limit = request.references[extra.name], request.limits[extra.name]
+        return ExtraSurrogate(extra.name, extra.engine, reference, limit, request.origins.get(extra.name, 1.0))
 
     def _joined(self, folder: str | Path) -> EngineRecogniser:
         engine = self._room(folder)
