@@ -126,7 +126,8 @@ def main(
         if out:
             write(documents, out)
         if readme:
-            replace_between(readme, "\n".join(f"{tables.protection(d)}\n{tables.provenance(d)}" for d in documents.values()))
+            parts = [f"**{name}.json**\n\n{tables.protection(d)}\n{tables.provenance(d)}" for name, d in documents.items()]
+            replace_between(readme, "\n".join(parts))
         if photos and originals and out:
             plots.contact_sheet(originals, photos, out / f"{photos.name}-sheet.png", count)
         elif photos or originals:

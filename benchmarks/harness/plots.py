@@ -42,7 +42,7 @@ def curves(document: Document, recognisers: Sequence[str], out: Path) -> bool:
 
 
 def heat_map(document: Document, recognisers: Sequence[str], out: Path) -> None:
-    """Success after every variant, a panel per recogniser."""
+    """Success after every variant, a panel per recogniser, two side by side."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,11 +51,13 @@ def heat_map(document: Document, recognisers: Sequence[str], out: Path) -> None:
     methods = document["methods"]
     keys = list(methods)
     variants = list(methods[keys[0]]["robustness"])
-    figure, axes = plt.subplots(
-        1, len(recognisers), figsize=(2 + (1 + 0.7 * len(keys)) * len(recognisers), 1.5 + 0.33 * len(variants)), squeeze=False, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
-    for axis, recogniser in zip(axes[0], recognisers, strict=True):
+    columns = min(2, len(recognisers))
+    rows = -(-len(recognisers) // columns)
+    size = (2 + (1 + 0.4 * len(keys)) * columns, 0.6 + (0.9 + 0.25 * len(variants)) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
+    for axis in axes.flat[len(recognisers):]:
+        axis.set_axis_off()
+    for axis, recogniser in zip(axes.flat, recognisers, strict=False):
         values = np.array([[methods[k]["robustness"][v][recogniser]["protected"] for k in keys] for v in variants])
         axis.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
         for (i, j), value in np.ndenumerate(values):

@@ -134,14 +134,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 RESULTS = Path(report.__file__).parent / "results"
 SHOWN = ("dodge", "dodge_sface")
+#: Where results are shown, and which.
+PAGES = {
+    "README.md": SHOWN,
+}
 
 
-def test_readme_shows_the_results_that_are_in_the_project(tmp_path: Path) -> None:
-    readme = Path(report.__file__).parents[1] / "README.md"
-    (tmp_path / "README.md").write_text(readme.read_text())
-    words = [*(str(RESULTS / f"{name}.json") for name in SHOWN), "--readme", str(tmp_path / "README.md")]
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_the_results_that_are_in_the_project(tmp_path: Path, page: str) -> None:
+    written = Path(report.__file__).parents[1] / page
+    (tmp_path / "README.md").write_text(written.read_text())
+    words = [*(str(RESULTS / f"{name}.json") for name in PAGES[page]), "--readme", str(tmp_path / "README.md")]
     assert CliRunner().invoke(report.main, words).exit_code == 0
-    assert (tmp_path / "README.md").read_text() == readme.read_text()
+    assert (tmp_path / "README.md").read_text() == written.read_text()
 
 
 @pytest.mark.parametrize("name", SHOWN)
