@@ -24,7 +24,7 @@ from harness import variants
 from harness.features import Features, UserNet, feature_distance, inception_input, pooled
 from harness.keypoints import points_moved
 from harness.methods import Runner, only_face
-from harness.pairs import Pair
+from harness.pairs import Pair, target_pixels
 from harness.panel import open_panel, refuse_searched
 from harness.settings import CLEAN, Goal, Setting
 
@@ -106,7 +106,7 @@ class Worker:
             arrays[f"partner {one.name}"] = one.embed(partner_pixels, one.locate(partner_pixels, partner_face))
         target = self.look.goal.target_of(index)
         if target is not None:
-            other = load(target.other).rgb8()
+            other = target_pixels(target.other)
             place = only_face(other, self.room, target.other)
             arrays |= {f"target {one.name}": one.embed(other, one.locate(other, place)) for one in self.panel}
             facts["target"] = target.name

@@ -23,9 +23,10 @@ from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import METHODS, STRENGTHS, SearchRequest, make_method
 from faceprotect_sdk.methods.base import Strength
 from faceprotect_sdk.paste import paste
-from faceprotect_sdk.photo import Photo, load
+from faceprotect_sdk.photo import Photo
 from faceprotect_sdk.recognisers import EngineRecogniser
 from faceprotect_sdk.room import EngineRoom
+from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
 from harness.settings import CLEAN, Goal, Setting, patched
 
@@ -137,7 +138,7 @@ class Runner:
     def _embedded(self, path: Path, surrogates: Sequence[EngineRecogniser]) -> list[Image]:
         """Unit embeddings [1, E] of the largest face of a photo, one per surrogate."""
         if path not in self._targets:
-            pixels = load(path).rgb8()
+            pixels = target_pixels(path)
             crop = aligned_crop(pixels, only_face(pixels, self.room, path).points)
             self._targets[path] = [_unit(one.embed_crop(crop)) for one in surrogates]
         return self._targets[path]

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from faceprotect_sdk.errors import UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_sdk.errors import UnreadableInput, UsageError
 from faceprotect_sdk.photo import SUFFIXES, load
 
 PHOTO, PARTNER = "train_align", "test_align"
@@ -52,6 +55,14 @@ def numbered(folder: Path) -> dict[str, Path]:
     if not found:
         raise UsageError(f"{folder}: no photos in it ({', '.join(_KNOWN)}). Check the path given to --pairs")
     return found
+
+
+def target_pixels(path: Path) -> NDArray[np.uint8]:
+    """uint8 RGB of a target, whatever its name says: the papers' own decoy is a JPEG that is called PNG."""
+    try:
+        return load(path.read_bytes()).rgb8()
+    except UnreadableInput as error:
+        raise UnreadableInput(f"{path}: {error}") from error
 
 
 def photos_of(folder: Path) -> list[Path]:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import toy_zoo
+from PIL import Image
 
 import report
 from faceprotect_engines.digest import sha256_file
+from faceprotect_sdk import UnreadableInput
 from faceprotect_sdk.align import aligned_crop
 from harness import pixels as attacks
 from harness.measure import Worker
+from harness.pairs import target_pixels
 from harness.settings import CLEAN
 
 if TYPE_CHECKING:
@@ -162,6 +165,15 @@ def test_towards_a_target_the_similarity_to_it_rises(bench: Bench, method: str) 
     assert aimed["mean_similarity"] > clean["mean_similarity"] + 0.2
     assert aimed["identification"]["gallery"] == len(list((bench.pairs / "train_align").iterdir())) + 1
     assert aimed["identification"]["protected_rank_5_targeted"] == 100
+
+
+def test_a_target_is_read_whatever_its_name_says(tmp_path: Path) -> None:
+    path = tmp_path / "target.png"
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(path, "JPEG")
+    assert target_pixels(path).shape == (8, 8, 3)
+    path.write_bytes(b"no photo")
+    with pytest.raises(UnreadableInput, match=r"target\.png"):
+        target_pixels(path)
 
 
 def test_both_photos_protected_and_every_variant(bench: Bench) -> None:
