@@ -137,7 +137,7 @@ SHOWN = ("dodge", "dodge_sface")
 #: Where results are shown, and which.
 PAGES = {
     "README.md": SHOWN,
-    "benchmarks/README.md": ("held_out", "held_out_sface", "both", "impersonate"),
+    "benchmarks/README.md": ("held_out", "held_out_sface", "ablations", "both", "impersonate"),
 }
 
 
