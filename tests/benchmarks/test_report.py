@@ -167,3 +167,14 @@ def test_help_states_the_measured_rates() -> None:
         method = methods[f"latent@{strength}"]
         rate = method["recognisers"]["reid0095"]["verification"][0]["protected"]
         assert f"{strength} {method['quality']['psnr']:.1f} dB, {rate:.0f} %" in text
+
+
+def test_the_readme_states_what_both_and_adaptive_hold() -> None:
+    text = " ".join((Path(report.__file__).parents[1] / "README.md").read_text().split())
+    adaptive = json.loads((RESULTS / "adaptive.json").read_text())
+    before, after = adaptive["before"]["far_1e-2"], adaptive["after"]["far_1e-2"]
+    low, high = after["interval"]
+    assert f"{after['protected']} % [{low:.0f}, {high:.0f}] of the protected photos instead of {before['protected']} %" in text
+    seen = report.read(RESULTS / "both.json")["methods"]["latent@medium"]["recognisers"]["reid0095"]["verification"][0]
+    assert f"{seen['both_protected']:.1f} % of 60 people" in text
+    assert f"against {seen['protected']:.1f} %" in text
