@@ -1,8 +1,8 @@
 """What each part of a method is worth, on pairs that are held out for such decisions (never the reported ones).
 
-    python benchmarks/ablations.py --pairs TUNING --fr DIR --out benchmarks/results/ablations.json [--only NAME...]
+    python benchmarks/ablations.py [--method style] --pairs TUNING --fr DIR --out benchmarks/results/ablations.json [--only NAME...]
 
-Each row changes one thing of the method ``latent``; noise in pixels stands beside it at about the same PSNR. One search per face, so
+Each row changes one thing of the method; noise in pixels stands beside it at about the same PSNR. One search per face, so
 that no judge has a say. ``--teachers`` names engine folders (``faceprotect-sdk export surrogate``) that two more rows search on. Work
 folder, exit codes and JSON are those of ``protection.py``; ``report.py`` reads the result.
 """
@@ -10,15 +10,17 @@ folder, exit codes and JSON are those of ``protection.py``; ``report.py`` reads 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.methods.latent import JOINING
+from faceprotect_sdk.methods import METHODS
+from faceprotect_sdk.methods.search import JOINING
 from harness.measure import Look
 from harness.pairs import read_pairs
 from harness.provenance import command_line
@@ -27,27 +29,29 @@ from harness.settings import Goal, Setting, read_targets
 from protection import FAILURES, FOLDER, document, fail, write_result
 
 DLIB, CONV = "dlib-resnet", "student-conv"
-DRAWS = "stages.2.draws"
 
 
-def settings(teachers: tuple[str, ...], attention: str, psnr: float, fetched: Sequence[str] = ()) -> list[Setting]:
+def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float, fetched: Sequence[str] = ()) -> list[Setting]:
     """The rows: name, and what it changes. ``fetched``: surrogates that joined by themselves."""
-    base = Setting("latent", "latent", attempts=1)
+    base = Setting(method, method, attempts=1)
+    stages = load_recipe(ZOO / "recipes" / f"{method}.json")["stages"]
+    draws = f"stages.{max(n for n, stage in enumerate(stages) if stage['kind'] == 'descend')}.draws"
 
-    def changed(key: str, **recipe: object) -> Setting:
-        return replace(base, key=key, recipe={path.replace("__", "."): value for path, value in recipe.items()})
+    def changed(key: str, recipe: Mapping[str, object]) -> Setting:
+        return replace(base, key=key, recipe=recipe)
 
     rows = [
         base,
-        replace(base, key="no diversity", recipe={f"{DRAWS}.probability": 0.0}),
-        replace(base, key="no zoom", recipe={f"{DRAWS}.zoom": [1.0, 1.0]}),
-        replace(base, key="no resize, no blur", recipe={f"{DRAWS}.resize": [1.0, 1.0], f"{DRAWS}.blur": [0.0, 0.0]}),
-        replace(base, key="no noise", recipe={f"{DRAWS}.noise_std": 0.0}),
-        replace(base, key="no flips", recipe={f"{DRAWS}.flip": 0.0}),
-        changed("no colour term", parameters__chroma_share=0.0),
-        changed("no structure term", parameters__structure_share=0.0),
-        changed("20 steps", parameters__steps=20),
-        changed("80 steps", parameters__steps=80),
+        changed("no diversity", {f"{draws}.probability": 0.0}),
+        changed("no zoom", {f"{draws}.zoom": [1.0, 1.0]}),
+        changed("no resize, no blur", {f"{draws}.resize": [1.0, 1.0], f"{draws}.blur": [0.0, 0.0]}),
+        changed("no noise", {f"{draws}.noise_std": 0.0}),
+        changed("no flips", {f"{draws}.flip": 0.0}),
+        changed("no colour term", {"parameters.chroma_share": 0.0}),
+        changed("no structure term", {"parameters.structure_share": 0.0}),
+        changed("20 steps", {"parameters.steps": 20}),
+        changed("80 steps", {"parameters.steps": 80}),
+        *(_style_rows(changed) if method == "style" else ()),
         *(replace(base, key=f"without {name}", without=(name,)) for name in (DLIB, CONV, *fetched)),
         replace(base, key="with the student with attention", surrogates=(attention,)),
     ]
@@ -55,12 +59,26 @@ def settings(teachers: tuple[str, ...], attention: str, psnr: float, fetched: Se
         rows.append(replace(base, key="teachers", without=(DLIB, CONV, *fetched), surrogates=teachers))
         rows.append(replace(base, key="teachers and dlib", without=(CONV, *fetched), surrogates=teachers))
     noise = Setting("", "mi-fgsm", psnr=psnr, attempts=1)
-    for method, iterations in (("mi-fgsm", 16), ("mi-fgsm", 60), ("pgd", 40), ("tip-im", 50)):
-        rows.append(replace(noise, key=f"{method}, {iterations} iterations", method=method, iterations=iterations))
+    for name, iterations in (("mi-fgsm", 16), ("mi-fgsm", 60), ("pgd", 40), ("tip-im", 50)):
+        rows.append(replace(noise, key=f"{name}, {iterations} iterations", method=name, iterations=iterations))
     return rows
 
 
+def _style_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list[Setting]:
+    """Which codes move, and what holds them: layers 0 to 2 reach up to 32 px, the last reach is that of the base code."""
+    return [
+        changed("no key points", {"parameters.keypoint_share": 0.0}),
+        changed("no P-norm", {"constants.code_weight": [0.0]}),
+        changed("no refinement of the inversion", {"stages.2.until.mse": 1.0}),
+        changed("W+ alone", {"constants.reach": [1, 1, 1, 1, 1, 1, 1, 0]}),
+        changed("W+ alone, coarse layers", {"constants.reach": [1, 1, 1, 0, 0, 0, 0, 0]}),
+        changed("W+ alone, fine layers", {"constants.reach": [0, 0, 0, 1, 1, 1, 1, 0]}),
+        changed("F alone", {"constants.reach": [0, 0, 0, 0, 0, 0, 0, 1]}),
+    ]
+
+
 @click.command()
+@click.option("--method", type=click.Choice(METHODS), default="latent", show_default=True)
 @click.option("--pairs", required=True, type=FOLDER)
 @click.option("--fr", required=True, type=FOLDER)
 @click.option("--teachers", multiple=True, type=FOLDER, help="Engines of the students' teachers.")
@@ -73,17 +91,17 @@ def settings(teachers: tuple[str, ...], attention: str, psnr: float, fetched: Se
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=available_cores(), show_default="one per core")
 def main(
-    pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None, only: tuple[str, ...],
-    psnr: float, limit: int | None, seed: int, workers: int,
+    method: str, pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None,
+    only: tuple[str, ...], psnr: float, limit: int | None, seed: int, workers: int,
 ) -> None:  # fmt: skip
     """Measure every row and write one JSON."""
     try:
         goal = read_targets("dodge", targets, None) if targets else Goal()
         fetched = [name for name in JOINING if not Store().waits(name)]
-        rows = settings(tuple(str(t) for t in teachers), str(ZOO / "student-attention"), psnr, fetched)
+        rows = settings(method, tuple(str(t) for t in teachers), str(ZOO / "student-attention"), psnr, fetched)
         if unknown := set(only) - {row.key for row in rows}:
             raise click.UsageError(f"no row is called {sorted(unknown)}; there are: {', '.join(row.key for row in rows)}")
-        rows = [row for row in rows if not only or row.key in only or row.key == "latent"]
+        rows = [row for row in rows if not only or row.key in only or row.key == method]
         rows = [row for row in rows if row.method != "tip-im" or goal.rivals]
         look = Look(fr, ("judge",), goal, seed=seed)
         measured = run(rows, read_pairs(pairs)[:limit], look, work or out.with_suffix(""), workers)

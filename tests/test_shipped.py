@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector
+from faceprotect_sdk.cli import main
 from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods import METHODS
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
 
@@ -36,15 +40,20 @@ def astronaut() -> bytes:
     return buffer.getvalue()
 
 
-def test_the_zoo_has_what_the_recipe_names() -> None:
-    recipe = json.loads((ZOO / "recipes" / "latent.json").read_text())
+@pytest.mark.parametrize("method", METHODS)
+def test_the_zoo_has_what_the_recipe_names(method: str) -> None:
+    recipe = json.loads((ZOO / "recipes" / f"{method}.json").read_text())
     needed = {stage["engine"] for stage in recipe["stages"]} | {"face-detector"}
-    needed |= set(read_manifest(ZOO / "latent-step").metadata["surrogates"])
+    needed |= set(read_manifest(ZOO / f"{method}-step").metadata["surrogates"])
     assert needed <= set(NAMES)
 
 
-def test_the_zoo_is_under_40_megabytes() -> None:
-    assert sum(p.stat().st_size for p in ZOO.rglob("*") if p.is_file()) < 40e6
+def test_the_wheel_stays_under_40_megabytes(tmp_path: Path) -> None:
+    """Packed as a wheel is: stored in float16, weights hardly shrink; metadata and code are 1 % of it."""
+    with zipfile.ZipFile(tmp_path / "zoo.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in ZOO.rglob("*"):
+            packed.write(path)
+    assert (tmp_path / "zoo.zip").stat().st_size < 39.5e6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,8 +83,9 @@ def test_engine_gives_its_golden_outputs(store: Store, name: str) -> None:
     assert max(errors.values()) < 1e-3, errors
 
 
-def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store, astronaut: bytes) -> None:
-    with Protector(device="cpu", store=store, installed_judges=False) as protector:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store, astronaut: bytes, method: str) -> None:
+    with Protector(method, device="cpu", store=store, installed_judges=False) as protector:
         result = protector.protect(astronaut)
         again = protector.protect(astronaut)
     assert result.status == "protected"
@@ -84,6 +94,36 @@ def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store,
     outside = ~support(face_mask(), np.array(result.faces[0].points), *before.shape[:2])
     assert np.array_equal(before[outside], after[outside])
     assert result.faces[0].quality.psnr > 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("encoder", "style-encoder"),
+        ("layers", "reach"),
+        ("codes", "'base' holds"),
+    ],
+)
+def test_style_says_what_is_wrong_with_its_engines(
+    fault: str, named: str, astronaut: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An encoder missing, a recipe for another number of layers, codes that no face has."""
+    zoo, photo = tmp_path / "zoo", tmp_path / "me.png"
+    shutil.copytree(ZOO, zoo)
+    photo.write_bytes(astronaut)
+    recipe = json.loads((zoo / "recipes" / "style.json").read_text())
+    if fault == "encoder":
+        shutil.rmtree(zoo / "style-encoder")
+    elif fault == "layers":
+        recipe["constants"]["reach"].append(1)
+    else:
+        recipe["stages"][0]["within"] = [-1e-3, 1e-3]
+    (zoo / "recipes" / "style.json").write_text(json.dumps(recipe))
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", zoo)
+    code = main(["protect", str(photo), "--method", "style", "--device", "cpu", "--no-installed-judges"])
+    assert code == 5
+    assert named in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["me.png"]
 
 
 def test_dlib_itself_no_longer_matches(store: Store, astronaut: bytes) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,18 @@ from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import METHODS, STRENGTHS, SearchRequest, make_method
-from faceprotect_sdk.methods.base import Strength
+from faceprotect_sdk.methods import METHODS, SearchRequest, make_method, strength_of
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo
 from faceprotect_sdk.recognisers import EngineRecogniser
 from faceprotect_sdk.room import EngineRoom
 from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
-from harness.settings import CLEAN, Goal, Setting, patched
+from harness.settings import CLEAN, LITERAL, Goal, Setting, patched
 
 QUALITY = 95
+#: Of the generators that the literal forms run on.
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 Image = NDArray[np.float32]
 
 
@@ -57,6 +59,7 @@ class Runner:
             path.write_text(json.dumps(patched(load_recipe(zoo / "recipes" / path.name), setting.recipe)))
         self.room = EngineRoom(self.store, device, threads)
         self._targets: dict[Path, list[Image]] = {}
+        self._literal = _literal_nets(threads) if setting.method in LITERAL else None
         self._protector: Protector | None = None
         if setting.method != CLEAN:
             name = setting.method if setting.method in METHODS else "latent"
@@ -95,7 +98,7 @@ class Runner:
         started = time.perf_counter()
         rng = np.random.default_rng([seed, index])
         difference = self._search(crop, surrogates, index, int(rng.integers(2**31))) if self.setting.method in METHODS else (
-            self._noise(crop, surrogates, own, index, rng)
+            self._baseline(crop, surrogates, own, index, rng)
         )  # fmt: skip
         seconds = time.perf_counter() - started
         changed = paste(source.pixels, difference, face_mask(), face.points, grey=source.grey)
@@ -103,7 +106,7 @@ class Runner:
 
     def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
         """Towards the target: away from the opposite of its embedding, until past the threshold by a margin, or to the budget."""
-        strength = self.setting.strength if isinstance(self.setting.strength, Strength) else STRENGTHS[self.setting.strength]
+        strength = strength_of(self.setting.method, self.setting.strength)
         target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(
             crop, face_mask(), {name: -embedding for name, embedding in target.items()},
@@ -112,10 +115,10 @@ class Runner:
         )  # fmt: skip
         return self.method.search(request).difference
 
-    def _noise(
+    def _baseline(
         self, crop: Image, surrogates: Sequence[EngineRecogniser], own: Sequence[Image], index: int, rng: np.random.Generator
     ) -> Image:
-        """One of the baselines, scaled to the PSNR asked for."""
+        """One of the baselines: a published method as it is written, or noise in pixels, scaled to the PSNR asked for."""
         if self.goal.kind != "dodge":
             references = [[-t] for t in self._embedded(self._target(index), surrogates)]
         else:
@@ -124,6 +127,10 @@ class Runner:
                 raise UsageError("tip-im needs targets to choose from: put photos into target_images/ beside the pairs")
             references = [[o, *(-r[k] for r in rivals)] for k, o in enumerate(own)]
         mask, psnr = face_mask(), self.setting.psnr
+        if self.setting.method in LITERAL:
+            from harness.literal import gift
+
+            return (gift(crop, surrogates, [r[0] for r in references], self._literal, rng) - crop)[0] * mask[0]
         attack = ATTACKS[self.setting.method]
         further = {} if self.setting.iterations is None else {"iterations": self.setting.iterations}
         change = attack(crop, surrogates, references, mask, radius_for(psnr, mask), rng, **further)  # type: ignore[call-arg]
@@ -150,6 +157,16 @@ def only_face(pixels: NDArray[np.uint8], room: EngineRoom, path: Path) -> Face:
     if not faces:
         raise UsageError(f"{path}: no face found. Choose another photo")
     return faces[0]
+
+
+def _literal_nets(threads: int) -> Any:
+    """Torch is imported where a literal form is measured, and nowhere else."""
+    import torch
+
+    from harness.literal import GiftNets
+
+    torch.set_num_threads(threads)
+    return GiftNets.read(WEIGHTS)
 
 
 def _unit(embedding: Image) -> Image:

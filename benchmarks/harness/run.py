@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from faceprotect_sdk.errors import UsageError
 from harness.measure import Look, Worker, read_rows
+from harness.methods import WEIGHTS
 from harness.pairs import Pair
 from harness.panel import similarity_matrix
-from harness.settings import CLEAN, Setting, describe
+from harness.settings import CLEAN, LITERAL, Setting, describe
 
 Row = dict[str, Any]
 
@@ -115,7 +116,7 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
     folder.mkdir(parents=True, exist_ok=True)
     note = {
         "setting": describe([setting])[0], "pairs": str(pairs[0].photo.parent.parent.resolve()), "panel": panel,
-        "engines": engines_digest(look.zoo), "searched": surrogates,
+        "engines": engines_digest(look.zoo, WEIGHTS if setting.method in LITERAL else None), "searched": surrogates,
         "surrogates": [str(Path(s).resolve()) for s in setting.surrogates],
         "look": {k: str(v) for k, v in asdict(look).items() if k not in ("fr", "zoo")},
     }  # fmt: skip
@@ -129,11 +130,13 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
     return folder
 
 
-def engines_digest(zoo: Path) -> str:
-    """One sha256 over the manifests (which hold the sha256 of every file) and recipes of a zoo."""
+def engines_digest(zoo: Path, weights: Path | None = None) -> str:
+    """One sha256 over the manifests (which hold the sha256 of every file) and recipes of a zoo, and over a folder of weights."""
     digest = hashlib.sha256()
     for path in sorted([*zoo.glob("*/manifest.json"), *zoo.glob("recipes/*.json")]):
         digest.update(path.relative_to(zoo).as_posix().encode() + path.read_bytes())
+    for path in sorted(weights.glob("*.safetensors")) if weights else ():
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 

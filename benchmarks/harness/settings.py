@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods import METHODS, STRENGTHS
+from faceprotect_sdk.methods import METHODS, STRENGTHS, strength_of
 from faceprotect_sdk.methods.base import Strength
 from faceprotect_sdk.protector import ATTEMPTS
 from harness.pixels import ATTACKS
@@ -17,6 +17,8 @@ from harness.pixels import ATTACKS
 GoalKind = Literal["dodge", "decoy", "impersonate"]
 #: The photo as it is, written back: the row that every rate has to be read beside.
 CLEAN = "none"
+#: Published methods as they are written (literal.py), for comparison.
+LITERAL = ("gift",)
 PSNR = 37.0
 
 
@@ -79,23 +81,29 @@ def parse_setting(text: str, **common: Any) -> Setting:
             text, name, psnr=_number(psnr, text) if value else PSNR, iterations=_iterations(times, text) if longer else None, attempts=1,
             **_only(common, "surrogates", "without"),
         )  # fmt: skip
+    if name in LITERAL:
+        if value:
+            raise UsageError(f"--methods {text}: {name} takes no value, it is measured as published")
+        return Setting(text, name, attempts=1, **_only(common, "surrogates", "without"))
     if name in METHODS:
-        known = not value or value in STRENGTHS
-        strength = (value or "medium") if known else Strength(STRENGTHS["medium"].margin, _number(value, text))
+        known = not value or value in STRENGTHS[name]
+        strength = (value or "medium") if known else Strength(STRENGTHS[name]["medium"].margin, _number(value, text, *STRENGTHS[name]))
         key = text if value else text.replace(name, f"{name}@medium", 1)
         return Setting(key, name, strength=strength, **common)
-    raise UsageError(f"there is no method '{name}'; choose of: {', '.join([CLEAN, *METHODS, *ATTACKS])}, each with @VALUE or without")
+    known_names = ", ".join([CLEAN, *METHODS, *ATTACKS, *LITERAL])
+    raise UsageError(f"there is no method '{name}'; choose of: {known_names}, each with @VALUE or without")
 
 
 def _only(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: options[name] for name in names if name in options}
 
 
-def _number(value: str, text: str) -> float:
+def _number(value: str, text: str, *strengths: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise UsageError(f"--methods {text}: '{value}' is neither a strength ({', '.join(STRENGTHS)}) nor a number") from None
+        known = f"; a number, or one of: {', '.join(strengths)}" if strengths else ""
+        raise UsageError(f"--methods {text}: '{value}' is no number{known}") from None
 
 
 def _iterations(value: str, text: str) -> int:
@@ -153,10 +161,9 @@ def describe(settings: Sequence[Setting]) -> list[dict[str, Any]]:
     """Settings as JSON objects, without the fields that say nothing."""
     documents = []
     for setting in settings:
-        strength = setting.strength
-        own = strength if isinstance(strength, Strength) else STRENGTHS[strength]
         document: dict[str, Any] = {"key": setting.key, "method": setting.method}
         if setting.method in METHODS:
+            own = strength_of(setting.method, setting.strength)
             document |= {"margin": own.margin, "budget": own.budget, "attempts": setting.attempts}
         if setting.method in ATTACKS:
             document |= {"psnr": setting.psnr}

@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Descent:
-    """Arrays to store, scalars per step, why it ended ("steps" or "patience"), whether the constraint was met."""
+    """Arrays to store, scalars per step, why it ended ("steps", "until" or "patience"), whether the constraint was met."""
 
     arrays: Mapping[str, Array]
     trace: Sequence[Mapping[str, Any]]
@@ -129,7 +129,7 @@ class _Run:
         self.pulls: list[Array] = []  # gradients [1,3,S,S] of the joined surrogates at the last image
         self.optimiser = make_optimiser(stage.optimiser)
         constraint = stage.constraint
-        for name in (stage.gradient, *stage.keep, *((constraint.similarity, constraint.penalty) if constraint else ())):
+        for name in (stage.gradient, *stage.keep, *stage.until, *((constraint.similarity, constraint.penalty) if constraint else ())):
             self.engine.spec.output(name)
         if self.surrogates:
             if stage.join is None or constraint is None:
@@ -139,16 +139,19 @@ class _Run:
 
     def free(self, progress: Callable[[Progress], None] | None) -> Descent:
         """`steps` updates without a constraint, then one clean run for what is kept."""
-        stage, trace = self.stage, []
+        stage, trace, stop = self.stage, [], "steps"
         for step in range(stage.steps):
             drawn = self._draw(clean=False)
             outputs = self.engine.run(self._feeds(drawn, None, None))
-            self._update(outputs, step)
             clean = drawn is None or drawn.clean
             trace.append({"stage": self.index, "step": step, "clean": clean, **_scalars(outputs)})
             self._report(progress, step, None, None)
+            if stage.until and all(float(np.max(outputs[name])) <= goal for name, goal in stage.until.items()):
+                stop = "until"
+                break
+            self._update(outputs, step)
         kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None))) if stage.keep else {}
-        return Descent({stage.array: self.variable, **kept}, trace, "steps", None)
+        return Descent({stage.array: self.variable, **kept}, trace, stop, None)
 
     def constrained(self, plan: ConstraintPlan, progress: Callable[[Progress], None] | None) -> Descent:
         """Smallest change that passes; each of the at most `steps` runs is judged before its update."""

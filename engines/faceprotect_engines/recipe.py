@@ -107,5 +107,12 @@ def _run_map(
     engine = engines(stage.engine)
     for output in stage.outputs:
         engine.spec.output(output)
-    outputs = engine.run(gather(stage.inputs, arrays, f"stage {index} (map {stage.engine})"))
+    where = f"stage {index} (map {stage.engine})"
+    outputs = engine.run(gather(stage.inputs, arrays, where))
+    low, high = stage.within or (-np.inf, np.inf)
+    for output in stage.outputs:
+        least, most = float(outputs[output].min()), float(outputs[output].max())
+        if not (np.isfinite([least, most]).all() and low <= least and most <= high):
+            allowed = f"the recipe allows {low:g} to {high:g}" if stage.within else "which are no numbers to go on with"
+            raise RecipeError(f"{where}: '{output}' holds {least:g} to {most:g}, {allowed}. Is the input a face?")
     return {array: outputs[output] for output, array in stage.outputs.items()}

@@ -33,11 +33,15 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True)
 class MapStage:
-    """Run `engine` once: `inputs` is engine input -> array name, `outputs` engine output -> array name."""
+    """Run `engine` once: `inputs` is engine input -> array name, `outputs` engine output -> array name.
+
+    Outputs have to be finite, and in the interval `within` where there is one.
+    """
 
     engine: str
     inputs: Names
     outputs: Names
+    within: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class DescendStage:
     """Repeat the gradient engine on one variable.
 
     The variable is the engine input `variable`; its array is `inputs[variable]` (default: the same name), zeros where
-    that array is not given, plus Gaussian noise of `start_std`. `steps` updates at most.
+    that array is not given, plus Gaussian noise of `start_std`. `steps` updates at most; without a constraint, no more once the engine
+    outputs that `until` names have fallen to the numbers given there.
     """
 
     engine: str
@@ -101,6 +106,7 @@ class DescendStage:
     join: JoinPlan | None = None
     keep: Names = field(default_factory=dict)
     bounds: tuple[float | str, float | str] | None = None
+    until: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def array(self) -> str:
@@ -146,8 +152,13 @@ def _stage(stage: Any, where: str) -> MapStage | DescendStage:
     stage = _mapping(stage, where)
     kind = stage.get("kind")
     if kind == "map":
-        _only(stage, ("kind", "engine", "inputs", "outputs", "description"), where)
-        return MapStage(_text(stage, "engine", where), _names(stage, "inputs", where), _names(stage, "outputs", where))
+        _only(stage, ("kind", "description", *(item.name for item in fields(MapStage))), where)
+        return MapStage(
+            engine=_text(stage, "engine", where),
+            inputs=_names(stage, "inputs", where),
+            outputs=_names(stage, "outputs", where),
+            within=_interval(stage["within"], f"{where}, within") if stage.get("within") is not None else None,
+        )
     if kind == "descend":
         return _descend(stage, where)
     raise RecipeError(f"{where}: kind is {kind!r}; give 'map' or 'descend'")
@@ -167,7 +178,15 @@ def _descend(stage: Mapping[str, Any], where: str) -> DescendStage:
         join=_join(stage["join"], f"{where}, join") if stage.get("join") is not None else None,
         keep=_names(stage, "keep", where, optional=True),
         bounds=_bounds(stage.get("bounds"), f"{where}, bounds"),
+        until=_until(stage, where),
     )
+
+
+def _until(stage: Mapping[str, Any], where: str) -> dict[str, float]:
+    goals = _mapping(stage.get("until", {}), f"{where}, until")
+    if goals and stage.get("constraint"):
+        raise RecipeError(f'{where}: "until" ends a descent without a constraint; a constraint has its "patience"')
+    return {name: _number(value, f"{where}, until, {name}") for name, value in goals.items()}
 
 
 def _constants(document: Any) -> dict[str, tuple[float, ...]]:
@@ -269,6 +288,13 @@ def _number_or_pair(value: Any, where: str) -> float | tuple[float, ...]:
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return tuple(_number(part, where) for part in value)
     return _number(value, where)
+
+
+def _interval(value: Any, where: str) -> tuple[float, float]:
+    pair = _number_or_pair(value, where)
+    if not isinstance(pair, tuple) or not pair[0] < pair[1]:
+        raise RecipeError(f"{where}: expected [low, high], found {value!r}")
+    return pair[0], pair[1]
 
 
 def _count(value: Any, where: str) -> int:

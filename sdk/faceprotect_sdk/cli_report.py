@@ -98,8 +98,9 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult) -> No
     click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
     for face in result.faces:
         moved = "" if face.quality.points_moved is None else f", points moved {100 * face.quality.points_moved:.1f} %"
+        towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         click.echo(
-            f"  face {face.index + 1}: {face.status}, PSNR {face.quality.psnr:.1f} dB, "
+            f"  face {face.index + 1}: {face.status}{towards}, PSNR {face.quality.psnr:.1f} dB, "
             f"SSIM {face.quality.ssim:.3f}{moved}, {face.steps} steps"
         )
         _show_verdicts(face.verdicts)
@@ -128,7 +129,8 @@ def _show_verdicts(verdicts: Sequence[Verdict]) -> None:
         figure = f"similarity {one.similarity:+.3f}, threshold {one.threshold:.3f}"
         if one.distance is not None:
             figure = f"distance {one.distance:.3f}, threshold {one.distance_threshold:.3f}"
-        click.echo(f"    {one.recogniser:<22} {figure:<42} {word:<12} ({part})")
+        towards = "" if one.decoy is None else f", to the decoy {one.decoy:+.3f}"
+        click.echo(f"    {one.recogniser:<22} {figure:<42} {word:<12} ({part}{towards})")
 
 
 def show_faces(photo: Path, faces: Sequence[Face]) -> None:

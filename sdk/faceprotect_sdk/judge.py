@@ -54,7 +54,9 @@ def similarity_at(
     return max(recogniser.similarity(original.embedding, recogniser.embed(pixels, place)) for place in places)
 
 
-def verdict(recogniser: Recogniser, similarity: float, *, took_part: bool, before: float | None = None) -> Verdict:
+def verdict(
+    recogniser: Recogniser, similarity: float, *, took_part: bool, before: float | None = None, decoy: float | None = None
+) -> Verdict:
     """Verdict from a similarity. Not a number counts as matched: what cannot be measured is not protected."""
     distance = 1.0 - similarity if recogniser.measure == "distance" else None
     return Verdict(
@@ -64,6 +66,7 @@ def verdict(recogniser: Recogniser, similarity: float, *, took_part: bool, befor
         matched=not similarity < recogniser.threshold,
         took_part=took_part,
         before=before,
+        decoy=decoy,
         measure=recogniser.measure,
         distance=distance,
         distance_threshold=None if distance is None else 1.0 - recogniser.threshold,

@@ -10,7 +10,7 @@ from faceprotect_sdk.errors import OutputError
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
-from faceprotect_sdk.result import ProtectResult
+from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.write import check_output, output_path, write_atomic
 
@@ -24,6 +24,8 @@ class ProtectFiles:
         *,
         output: Path | None,
         method: str,
+        goal: Goal,
+        decoy: str | None,
         strength: str,
         seed: int,
         quality: int,
@@ -45,6 +47,8 @@ class ProtectFiles:
         self._protector = Protector(
             method,
             device,
+            goal=goal,
+            decoy=decoy,
             strength=strength,
             surrogates=surrogates,
             without=without,

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,16 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import judge
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.check import check_photos
+from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import STRENGTHS, Method, Strength, make_method
+from faceprotect_sdk.methods import Method, Strength, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.result import CheckResult, FaceResult, ProtectResult
+from faceprotect_sdk.result import CheckResult, FaceResult, Goal, ProtectResult
 from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.selection import Selection, select
 from faceprotect_sdk.session import FaceSession, Stopwatch
@@ -45,6 +47,8 @@ class Protector:
         method: str = "latent",
         device: str = "auto",
         *,
+        goal: Goal = "dodge",
+        decoy: str | None = None,
         strength: str | Strength = "medium",
         surrogates: Sequence[str | Path] = (),
         without: Sequence[str] = (),
@@ -59,6 +63,9 @@ class Protector:
 
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
+        ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
+        either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
+        identity, where all photos shall lead to one (default: each face to the one it needs the least change for).
         ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
@@ -66,20 +73,24 @@ class Protector:
         face, each going further, for as long as the written bytes are still matched. Raises UsageError for a value out
         of range.
         """
-        if not isinstance(strength, Strength) and strength not in STRENGTHS:
-            raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(STRENGTHS)}")
+        if goal not in get_args(Goal):
+            raise UsageError(f"there is no goal '{goal}'; choose one of: {', '.join(get_args(Goal))}")
+        if decoy is not None and goal != "decoy":
+            raise UsageError(f"decoy '{decoy}' needs the goal decoy, this is {goal}")
         if not 1 <= quality <= 100:
             raise UsageError(f"quality must be 1 to 100, got {quality}")
         if attempts < 1:
             raise UsageError(f"attempts must be at least 1, got {attempts}")
         self.strength = str(strength)
-        self._strength = strength if isinstance(strength, Strength) else STRENGTHS[strength]
-        self.quality, self.attempts = quality, attempts
+        self.quality, self.attempts, self.goal = quality, attempts, goal
         self._room = EngineRoom(store or Store(), device, threads)
         self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without)
+        self._strength = strength_of(method, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
         self._judges: list[Recogniser] | None = None
+        self._decoy = decoy
+        self._read_decoys: Decoys | None = None
         self._lock = threading.RLock()
 
     def __enter__(self) -> Protector:
@@ -172,10 +183,11 @@ class Protector:
             searched = list(self._method.surrogates())
             left_out = judge.shipped_surrogates(self._room, [])
             panel = judge.unique([*searched, *left_out, *self._panel()])
+        decoys = self._decoys() if self.goal == "decoy" else None
         with watch("embed"):
             before = self._written_original(source, pixels)
             sessions = [
-                FaceSession.start(index, face, pixels, before, panel, searched, self._strength, self._look)
+                FaceSession.start(index, face, pixels, before, panel, searched, self._strength, self._look, decoys)
                 for index, face in enumerate(chosen)
             ]
         mask = face_mask()
@@ -226,6 +238,7 @@ class Protector:
             container=source.container,
             size=source.size,
             method=self._method.name,
+            goal=self.goal,
             strength=self.strength,
             seed=seed,
             device="+".join(sorted(set(devices.values()))),
@@ -234,6 +247,11 @@ class Protector:
             version=__version__,
             notes=source.notes,
         )
+
+    def _decoys(self) -> Decoys:
+        if self._read_decoys is None:
+            self._read_decoys = Decoys.read(self._room.store.roots, self._decoy)
+        return self._read_decoys
 
     def _detect(self, pixels: NDArray[np.uint8]) -> tuple[Face, ...]:
         return find_faces(pixels, self._room(DETECTOR))

@@ -13,6 +13,7 @@ from faceprotect_sdk.quality import Quality
 
 Status = Literal["protected", "still_matched", "no_face"]
 Measure = Literal["cosine", "distance"]
+Goal = Literal["dodge", "decoy"]
 
 _EXIT = {
     "protected": ExitCode.PROTECTED,
@@ -26,7 +27,8 @@ class Verdict:
     """One recogniser's opinion on one face, measured on decoded files.
 
     ``similarity``: original against protected; higher is more alike. ``before``: the same for the original written with
-    the same settings, or None where there was nothing to write (``check``). ``matched``: ``similarity >= threshold``.
+    the same settings, or None where there was nothing to write (``check``). ``decoy``: similarity of the protected face
+    to the decoy, where there is one. ``matched``: ``similarity >= threshold``.
     ``measure``: "cosine", or "distance" where the recogniser's own figure is a distance; then ``distance`` and
     ``distance_threshold`` hold it, and the similarity is one minus it. ``took_part``: the search descended on this
     recogniser, so that its verdict proves little.
@@ -38,6 +40,7 @@ class Verdict:
     matched: bool
     took_part: bool
     before: float | None = None
+    decoy: float | None = None
     measure: Measure = "cosine"
     distance: float | None = None
     distance_threshold: float | None = None
@@ -54,7 +57,8 @@ class FaceResult:
 
     ``status``: "protected" when no recogniser matches on the written bytes, else "still_matched". ``attempts``: number
     of searches; beyond the first, the verdicts on the one before decided that there is another. ``search_passed``: the
-    search met its own margin. ``steps``: gradient steps taken in all.
+    search met its own margin. ``steps``: runs of gradient engines in all, those that refine an
+    inversion or fit the budget too. ``decoy``: name of the face to be taken for.
     """
 
     index: int
@@ -67,6 +71,7 @@ class FaceResult:
     attempts: int
     search_passed: bool | None
     steps: int
+    decoy: str | None = None
     trace: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +98,7 @@ class ProtectResult:
     container: str
     size: tuple[int, int]
     method: str
+    goal: Goal
     strength: str
     seed: int
     device: str
@@ -139,6 +145,7 @@ class ProtectResult:
             "container": self.container,
             "size": list(self.size),
             "method": self.method,
+            "goal": self.goal,
             "strength": self.strength,
             "seed": self.seed,
             "device": self.device,

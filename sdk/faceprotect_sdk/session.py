@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, took_part, verdict
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
@@ -58,8 +59,9 @@ class FaceSession:
 
     ``seen``: the detector's near view of the original face; ``moved``: how far its points went, as a part of the
     face's width. ``anchors``: every recogniser's view of the original face. ``references``: the unit embeddings [1, E]
-    that the search moves away from. ``dependent``: names of the recognisers that it touches. ``before``: similarity of
-    the merely re-encoded photo.
+    that the search moves away from, at similarities ``origins`` to begin with (1 if not named). ``decoy``: the face to be
+    taken for, if there is one, and how every recogniser sees it. ``dependent``: names of the recognisers that the search
+    touches. ``before``: similarity of the merely re-encoded photo.
     """
 
     index: int
@@ -68,9 +70,12 @@ class FaceSession:
     crop: NDArray[np.float32]
     anchors: Sequence[Anchor]
     references: Mapping[str, NDArray[np.float32]]
+    origins: Mapping[str, float]
     dependent: frozenset[str]
     before: Mapping[str, float]
     strength: Strength
+    decoy: Decoy | None = None
+    decoy_anchors: Mapping[str, Anchor] = field(default_factory=dict)
     attempts: int = 0
     moved: float | None = None
     found: SearchResult | None = None
@@ -88,20 +93,37 @@ class FaceSession:
         searched: Sequence[EngineRecogniser],
         strength: Strength,
         look: Look,
+        decoys: Decoys | None = None,
     ) -> FaceSession:
-        """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written."""
+        """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written.
+
+        ``decoys``: one of them becomes the goal; None: away from oneself.
+        """
         anchors = [anchor(recogniser, pixels, face) for recogniser in panel]
         embeddings = {one.recogniser.name: one.embedding for one in anchors}
         before = {
             one.recogniser.name: similarity_at(one, written if written is not None else pixels) for one in anchors
         }
+        references = {one.name: _unit(embeddings[one.name]) for one in searched}
+        origins: dict[str, float] = {}
+        decoy, decoy_anchors = None, {}
+        if decoys is not None:
+            decoy = decoys.nearest(embeddings, searched)
+            away = {one.name: -_unit(decoys.embedding(decoy, one)) for one in searched}
+            origins = {name: float(np.vdot(own, away[name])) for name, own in references.items()}
+            references = away
+            # At the face's own place, so that a photo is compared with the decoy where it is compared with itself.
+            decoy_anchors = {one.recogniser.name: replace(one, embedding=decoys.embedding(decoy, one.recogniser)) for one in anchors}
         return cls(
             index=index,
             face=face,
             seen=look(pixels, face),
             crop=aligned_crop(pixels, face.points),
             anchors=anchors,
-            references={one.name: _unit(embeddings[one.name]) for one in searched},
+            references=references,
+            origins=origins,
+            decoy=decoy,
+            decoy_anchors=decoy_anchors,
             dependent=frozenset(one.name for one in panel if took_part(one, [other.identity for other in searched])),
             before=before,
             strength=strength,
@@ -126,12 +148,17 @@ class FaceSession:
             if progress is not None:
                 progress(Progress("search", self.index, faces, step, steps))
 
-        limits = {one.name: self.strength.limit(one) for one in method.surrogates()}
-        request = SearchRequest(self.crop, mask, self.references, limits, self.strength.budget, seed, report)
+        limits = {one.name: self._limit(one) for one in method.surrogates()}
+        request = SearchRequest(self.crop, mask, self.references, limits, self.strength.budget, seed, report, self.origins)
         self.found = method.search(request)
         self.attempts += 1
         self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]
         self.verdicts = ()
+
+    def _limit(self, surrogate: EngineRecogniser) -> float:
+        if self.decoy is None:
+            return self.strength.limit(surrogate)
+        return -self.strength.likeness(surrogate)
 
     def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> Pixels:
         """The photo with this face's difference added."""
@@ -158,6 +185,7 @@ class FaceSession:
                 similarity_at(one, written, self._places(one, places)),
                 took_part=one.recogniser.name in self.dependent,
                 before=self.before[one.recogniser.name],
+                decoy=similarity_at(self.decoy_anchors[one.recogniser.name], written) if self.decoy else None,
             )
             for one in self.anchors
         )
@@ -176,6 +204,7 @@ class FaceSession:
             points=tuple((float(x), float(y)) for x, y in self.face.points),
             score=self.face.score,
             status="still_matched" if matched else "protected",
+            decoy=self.decoy.name if self.decoy else None,
             verdicts=self.verdicts,
             quality=Quality(psnr(self.crop, final), ssim(self.crop, final), self.moved),
             attempts=self.attempts,

@@ -77,7 +77,7 @@ def test_mistakes_of_a_split_are_named(listed: Path, plant: object, words: list[
 
 
 def test_ablations_change_what_they_name() -> None:
-    rows = {row.key: row for row in ablations.settings(("a", "b"), "c", 36.0)}
+    rows = {row.key: row for row in ablations.settings("latent", ("a", "b"), "c", 36.0)}
     assert len(rows) == 19
     assert {row.attempts for row in rows.values()} == {1}
     assert rows["no colour term"].recipe == {"parameters.chroma_share": 0.0}
@@ -86,14 +86,15 @@ def test_ablations_change_what_they_name() -> None:
     assert [row.key for row in plain] == ["latent"]
 
 
-def test_every_patch_of_an_ablation_fits_the_recipe_that_ships() -> None:
+@pytest.mark.parametrize("method", ["latent", "style"])
+def test_every_patch_of_an_ablation_fits_the_recipe_that_ships(method: str) -> None:
     from faceprotect_engines.recipe import load_recipe
     from faceprotect_engines.recipe_schema import parse_recipe
     from faceprotect_engines.store import ZOO
     from harness.settings import patched
 
-    recipe = load_recipe(ZOO / "recipes/latent.json")
-    for row in ablations.settings((), "", 36.0):
+    recipe = load_recipe(ZOO / f"recipes/{method}.json")
+    for row in ablations.settings(method, (), "", 36.0):
         if row.recipe:
             changed = patched(recipe, row.recipe)
             assert changed != recipe

@@ -294,6 +294,32 @@ def test_free_descent_is_plain_gradient_descent(bench: Bench) -> None:
     assert result.passed is None
 
 
+def test_until_ends_a_free_descent(bench: Bench) -> None:
+    inputs = {name: name for name in ("original", "weights", "penalty_weight")}
+    fields = {"constraint": None, "inputs": inputs, "optimiser": {"name": "gradient_descent", "learning_rate": 0.1}}
+    arrays = {"weights": np.zeros(2, np.float32), "penalty_weight": np.ones(1, np.float32), "offset": np.full(IMAGE, 0.1, np.float32)}
+    full = bench.run(changed(**fields, steps=30), arrays=arrays)
+    goal = full.trace[10]["penalty"]
+    ended = bench.run(changed(**fields, steps=30, until={"penalty": goal}), arrays=arrays)
+    assert (full.stop, ended.stop) == ("steps", "until")
+    assert [row["penalty"] for row in ended.trace] == [row["penalty"] for row in full.trace[:11]]
+    at_once = bench.run(changed(**fields, steps=30, until={"penalty": 1e9}), arrays=arrays)
+    np.testing.assert_array_equal(at_once.arrays["offset"], arrays["offset"])
+    np.testing.assert_array_equal(at_once.arrays["difference"], arrays["offset"])
+
+
+@pytest.mark.parametrize("value", [0.3, np.nan, np.inf])
+def test_mapped_outputs_stay_within_what_the_recipe_allows(bench: Bench, value: float) -> None:
+    mapped = {"kind": "map", "engine": "decode", "inputs": {"original": "photo", "offset": "photo"}, "outputs": {"image": "original"}}
+    recipe = {**changed(steps=3), "stages": [{**mapped, "within": [-0.5, 0.5]}, *changed(steps=3)["stages"]]}
+    bench.run(recipe, arrays={"photo": np.full(IMAGE, 0.2, np.float32)})
+    with pytest.raises(RecipeError, match=r"stage 0 \(map decode\): 'image' holds .* -0.5 to 0.5"):
+        bench.run(recipe, arrays={"photo": np.full(IMAGE, value, np.float32)})
+    if not np.isfinite(value):
+        with pytest.raises(RecipeError, match="no numbers"):
+            bench.run({**recipe, "stages": [mapped, *recipe["stages"][1:]]}, arrays={"photo": np.full(IMAGE, value, np.float32)})
+
+
 def test_given_start_and_array_bounds_are_used(bench: Bench) -> None:
     high = np.full(IMAGE, 0.02, np.float32)
     start = np.full(IMAGE, 0.01, np.float32)
@@ -367,6 +393,8 @@ def test_recipe_file_is_checked_on_loading(tmp_path: Path) -> None:
         ({"constraint": {"reduction": "max"}}, "reduction"),
         ({"bounds": [1]}, "bounds"),
         ({"join": {"engine": "decode"}}, "join"),
+        ({"until": {"penalty": 1}}, "until"),
+        ({"constraint": None, "until": {"penalty": "low"}}, "until, penalty"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(bench: Bench, fields: dict[str, Any], message: str) -> None:
@@ -377,6 +405,8 @@ def test_mistakes_in_a_recipe_are_named(bench: Bench, fields: dict[str, Any], me
 def test_unknown_names_of_an_engine_are_named(bench: Bench) -> None:
     with pytest.raises(EngineInputError, match="grad_latent|latent"):
         bench.run(changed(variable="latent"))
+    with pytest.raises(EngineInputError, match="distance"):
+        bench.run(changed(constraint=None, until={"distance": 1}))
     with pytest.raises(EngineInputError, match="picture"):
         bench.run(changed(keep={"picture": "picture"}))
 

@@ -17,6 +17,7 @@ from PIL import Image
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
+from faceprotect_sdk.align import CANONICAL_POINTS
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
@@ -190,6 +191,54 @@ def test_sface_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path,
     assert not searched(), "one that waits to be fetched stays out"
     with Protector(store=store, **settings) as plain, Protector(store=store, without=["sface"], **settings) as left_out:
         assert plain.protect(pixels).image == left_out.protect(pixels).image
+
+
+def with_decoys(store: Store, folder: Path) -> Store:
+    """The same store, with two synthetic faces beside its engines."""
+    (folder / "decoys").mkdir(parents=True)
+    for seed, name in ((5, "first"), (6, "second")):
+        Image.fromarray(toy_zoo.photo(256, 256, seed=seed)).save(folder / "decoys" / f"{name}.png")
+    return Store([folder, *store.roots], folder / "cache")
+
+
+def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray) -> None:
+    with Protector(store=with_decoys(store, tmp_path / "d"), device="cpu", goal="decoy", installed_judges=False) as protector:
+        result = protector.protect(pixels)
+        again = protector.protect(np.clip(pixels.astype(int) + 3, 0, 255).astype(np.uint8))
+    (face,) = result.faces
+    assert result.status == "protected"
+    assert result.to_json()["goal"] == "decoy"
+    assert face.decoy in ("first", "second")
+    for name in ("first", "second", "third"):
+        with Protector(store=protector._room.store, device="cpu", goal="decoy", decoy=name, installed_judges=False) as named:
+            if name == "third":
+                with pytest.raises(UsageError, match="first, second"):
+                    named.protect(pixels)
+            else:
+                assert named.protect(pixels).faces[0].decoy == name
+    assert again.faces[0].decoy == face.decoy  # another photo of the person leads to the same decoy
+    with Protector(store=store, device="cpu", installed_judges=False) as plain:
+        away = plain.protect(pixels)
+    assert all(v.decoy is None for v in away.faces[0].verdicts)
+    decoy = Image.open(tmp_path / "d" / "decoys" / f"{face.decoy}.png")
+    with Protector(store=store, device="cpu", installed_judges=False) as plain:
+        judge = plain._panel()[0]
+        wanted = judge.embed(np.asarray(decoy), CANONICAL_POINTS)
+        likeness = [judge.similarity(wanted, judge.embed(load(r.image or b"").rgb8(), np.array(face.points))) for r in (result, away)]
+    assert likeness[0] > likeness[1] + 0.1
+    (verdict,) = (v for v in face.verdicts if v.recogniser == judge.name)
+    assert verdict.decoy == pytest.approx(likeness[0], abs=1e-5)
+
+
+def test_decoys_that_are_missing_and_goals_that_do_not_exist(store: Store, pixels: np.ndarray) -> None:
+    with Protector(store=store, device="cpu", goal="decoy") as protector, pytest.raises(EngineNotFound, match="decoys"):
+        protector.protect(pixels)
+    with Protector(store=store, device="cpu", goal="decoy", decoy="third") as protector, pytest.raises(EngineNotFound):
+        protector.protect(pixels)
+    with pytest.raises(UsageError, match="first"):
+        Protector(store=store, decoy="first")
+    with pytest.raises(UsageError, match="impersonate"):
+        Protector(store=store, goal="impersonate")  # type: ignore[arg-type]
 
 
 def test_a_larger_strength_moves_further(store: Store, pixels: np.ndarray) -> None:

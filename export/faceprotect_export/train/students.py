@@ -47,9 +47,9 @@ class Look:
 
 
 class Teacher(nn.Module):
-    """A frozen recogniser on canonical crops."""
+    """A frozen recogniser on canonical crops of ``crop`` pixels."""
 
-    def __init__(self, path: Path, entry: dict[str, object], templates: dict[str, object] | None) -> None:
+    def __init__(self, path: Path, entry: dict[str, object], templates: dict[str, object] | None, crop: int = SIZE) -> None:
         super().__init__()
         parsed = parse_specification(entry, templates)
         spec = parsed.input
@@ -59,29 +59,32 @@ class Teacher(nn.Module):
         # One factor and one offset per channel do what the specification says of range, mean and spread.
         zero, one = (spec.feed(np.full((1, 3, 1, 1), value, np.float32))[:, :: -1 if spec.color == "BGR" else 1] for value in (0, 1))
         self.offset, self.factor = torch.from_numpy(zero.copy()), torch.from_numpy((one - zero).copy())
-        rows, cols = spec.window.matrices(SIZE)
+        rows, cols = spec.window.matrices(crop)
         self.rows, self.cols = torch.from_numpy(rows), torch.from_numpy(cols)
         self.requires_grad_(False)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Unit embeddings [N, E] float32 of crops [N, 3, S, S] RGB 0..1."""
+        image = (self.rows @ crops @ self.cols) * self.factor + self.offset
+        image = image.flip(1) if self.spec.color == "BGR" else image
+        return F.normalize(self.net(image.contiguous(memory_format=torch.channels_last)).float(), dim=1)
 
     def look(self, crops: Tensor, reference: Tensor | None = None) -> Look:
         """What it makes of ``crops``; with a ``reference``, also the slope there."""
         crops = crops.detach().requires_grad_(reference is not None)
         with torch.set_grad_enabled(reference is not None), torch.autocast("cpu", torch.bfloat16):
-            image = (self.rows @ crops @ self.cols) * self.factor + self.offset
-            image = image.flip(1) if self.spec.color == "BGR" else image
-            image = image.contiguous(memory_format=torch.channels_last)
-            embedding = F.normalize(self.net(image).float(), dim=1)
+            embedding = self(crops)
         gradient = None if reference is None else torch.autograd.grad((embedding * reference).sum(), crops)[0]
         return Look(embedding.detach(), reference, gradient)
 
 
-def read_teachers(folder: Path, only: tuple[str, ...]) -> dict[str, Teacher]:
-    """Teachers by name; raises UsageError for one that is not there or is no surrogate."""
+def read_teachers(folder: Path, only: tuple[str, ...], crop: int = SIZE) -> dict[str, Teacher]:
+    """Teachers by name, for crops of ``crop`` pixels; raises UsageError for one that is not there or is no surrogate."""
     listing = json.loads((folder / "fr.json").read_text())
     models = {k: v for k, v in listing["models"].items() if v["role"] == "surrogate" and (not only or k in only)}
     if not models or set(only) - set(models):
         raise click.UsageError(f"{folder}/fr.json: no surrogate {', '.join(sorted(set(only) - set(models))) or 'at all'} is listed there")
-    return {name: Teacher(folder / entry["file"], entry, listing.get("templates")) for name, entry in models.items()}
+    return {name: Teacher(folder / entry["file"], entry, listing.get("templates"), crop) for name, entry in models.items()}
 
 
 class Trainer:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.base import STRENGTHS, Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.methods.latent import Latent
+from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
-METHODS: dict[str, Callable[[EngineRoom, Sequence[Path], Sequence[str]], Method]] = {"latent": Latent}
+METHODS = tuple(STRENGTHS)
 
-__all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method"]
+__all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of"]
 
 
-def make_method(
-    name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()
-) -> Method:
+def make_method(name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> Method:
     """The method called ``name``, with the surrogates in further folders and without the named shipped ones.
 
     Raises UsageError for an unknown name.
     """
     if name not in METHODS:
         raise UsageError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}")
-    return METHODS[name](room, surrogates, without)
+    return Search(name, room, surrogates, without)
+
+
+def strength_of(method: str, strength: str | Strength) -> Strength:
+    """The numbers of a strength by name, or those given; raises UsageError for an unknown name."""
+    if isinstance(strength, Strength):
+        return strength
+    if strength not in STRENGTHS[method]:
+        raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(STRENGTHS[method])}")
+    return STRENGTHS[method][strength]

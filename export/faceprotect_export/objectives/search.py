@@ -1,11 +1,12 @@
-"""The step of the method ``latent``: an offset in the autoencoder's latent, the recognisers it must pass, the price of the change.
+"""The step of a search in a generator's codes: an offset, the recognisers it must pass, the price of the change.
 
 loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty + <image, image_cotangent>
 
-with ``image = original + mask * (decode(latent + offset) - decode(latent))``, what the recognisers see
+with ``image = original + mask * (decode(codes, offset) - decoded_original)``, what the recognisers see
 ``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + shares[0] * MSE of chroma +
-shares[1] * (1 - SSIM)`` between image and original; the recipe says how large the shares are. The last term lets recognisers that
-are not in the graph take part: their gradient arrives as a cotangent.
+shares[1] * (1 - SSIM) + shares[2 + i] * term_i`` between image and original; the recipe says how large the shares are, the method which
+further terms there are. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a
+cotangent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def reference_input(surrogate: str) -> str:
-    """Name of the step input that takes the own embedding in one surrogate's eyes."""
+    """Name of the step input that takes the embedding to move away from, in one surrogate's eyes."""
     return f"reference_{surrogate.replace('-', '_')}"
 
 
@@ -46,46 +47,69 @@ def ssim(image: Tensor, other: Tensor, window: int = 7) -> Tensor:
     return (top / ((mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2))).mean()
 
 
-def protected_image(decoder: nn.Module, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """``original`` plus the masked difference of two decodings: what the autoencoder cannot reconstruct cancels."""
-    return combine(decoder(latent + offset), decoded_original, original, mask)
-
-
 def combine(decoded: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-    """The same, for a decoding that is there already."""
+    """``original`` plus the masked difference of two decodings: what the generator cannot reconstruct cancels."""
     return (original + mask * (decoded - decoded_original)).clamp(0, 1)
 
 
-class LatentDecode(nn.Module):
-    """Forward only: the image for an offset, and the plain decoding (not clamped, so that it cancels where it overshoots)."""
+class Decode(nn.Module):
+    """A generator as a search sees it: ``inputs`` by name (one of them ``offset``) to an image [1, 3, S, S]."""
+
+    inputs: tuple[str, ...]
+
+
+class Term(nn.Module):
+    """A further price of the change: the image and ``inputs`` by name to a number [1]."""
+
+    inputs: tuple[str, ...]
+
+
+class LatentDecode(Decode):
+    """A decoder on ``latent + offset``."""
+
+    inputs = ("latent", "offset")
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        decoded = self.decoder(latent + offset)
+    def forward(self, latent: Tensor, offset: Tensor) -> Tensor:
+        return self.decoder(latent + offset)  # type: ignore[no-any-return]
+
+
+class SearchDecode(nn.Module):
+    """Forward only: the image for an offset, and the plain decoding (not clamped, so that it cancels where it overshoots)."""
+
+    def __init__(self, decode: Decode) -> None:
+        super().__init__()
+        self.decode = decode
+
+    def forward(self, decoded_original: Tensor, original: Tensor, mask: Tensor, **given: Tensor) -> dict[str, Tensor]:
+        decoded = self.decode(**given)
         return {"image": combine(decoded, decoded_original, original, mask), "decoded": decoded}
 
 
-class LatentStep(nn.Module):
+class SearchStep(nn.Module):
     """The fused step; ``surrogates`` map canonical crops [1, 3, 256, 256] to unit embeddings, in the order of ``weights``.
 
+    ``terms``: further prices, by the name under which they are put out, in the order of ``shares[2:]``.
     Weights that arrive as inputs (a recogniser whose tensors live in an installed package) are passed on by prefix: a surrogate
     that has an attribute ``weight_names`` is called with those keyword arguments.
     """
 
-    def __init__(self, decoder: nn.Module, surrogates: dict[str, nn.Module]) -> None:
+    def __init__(self, decode: Decode, surrogates: dict[str, nn.Module], terms: dict[str, Term] | None = None) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decode = decode
         self.surrogates = nn.ModuleDict(surrogates)
+        self.terms = nn.ModuleDict(terms or {})
 
     def forward(
-        self, latent: Tensor, offset: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor,
-        noise: Tensor, weights: Tensor, penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
+        self, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor, noise: Tensor, weights: Tensor,
+        penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Returns loss [1], similarity [K], penalty [1], mse [1] and difference [1, 3, S, S] (image minus original)."""
-        image = protected_image(self.decoder, latent, offset, decoded_original, original, mask)
+        """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original)."""
+        decoded = self.decode(**{name: named[name] for name in self.decode.inputs})
+        image = combine(decoded, decoded_original, original, mask)
         seen = rows @ image @ cols + noise
         similarities = []
         for name, surrogate in self.surrogates.items():
@@ -96,6 +120,9 @@ class LatentStep(nn.Module):
         mse = difference.square().mean().reshape(1)
         chroma = (difference - luma(difference)).square().mean().reshape(1)
         penalty = mse + shares[0] * chroma + shares[1] * (1 - ssim(image, original)).reshape(1)
+        priced = {}
+        for index, (name, term) in enumerate(self.terms.items()):
+            priced[name] = term(image, **{key: named[key] for key in term.inputs})  # type: ignore[union-attr]
+            penalty = penalty + shares[2 + index] * priced[name]
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
-        return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, "difference": difference}
-
+        return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, **priced, "difference": difference}

@@ -1,17 +1,19 @@
-"""``latent``: an offset in the latent of a face autoencoder that no surrogate recognises, within a budget of change.
+"""Search in the codes of a generator for a face that no surrogate recognises, within a budget of change.
 
-The recipe (``recipes/latent.json`` beside the engines) does the work; this file names its arrays:
+``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
+coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). The recipe of that name
+(``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
-==================  ====================  ==========================================================
-array               shape                 content
-==================  ====================  ==========================================================
-``original``        [1, 3, 256, 256]      the canonical crop
-``mask``            [1, 1, 256, 256]      where it may change
-``reference_NAME``  [1, E]                own unit embedding, one per surrogate of the step engine (- is _)
-``limit``           [K]                   similarity to get below, threshold minus margin
-``origin``          [K]                   similarity of the photo as it is
-``zero_offset``     as the latent         zeros
-==================  ====================  ==========================================================
+==================  ======================  ==========================================================
+array               shape                   content
+==================  ======================  ==========================================================
+``original``        [1, 3, 256, 256]        the canonical crop
+``mask``            [1, 1, 256, 256]        where it may change
+``reference_NAME``  [1, E]                  unit embedding to move away from, one per surrogate of the step engine (- is _)
+``limit``           [K]                     similarity to get below
+``origin``          [K]                     similarity of the photo as it is
+``zero_offset``     as the searched offset  zeros
+==================  ======================  ==========================================================
 
 and takes ``difference`` from it.
 """
@@ -33,24 +35,22 @@ from faceprotect_sdk.methods.base import SearchRequest, SearchResult
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
-RECIPE = "recipes/latent.json"
 #: Surrogates that ship as graphs only: each joins every search once its weights have been fetched.
 JOINING = ("sface",)
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
 
-class Latent:
-    """The method ``latent`` over the engines of a room."""
+class Search:
+    """The method ``name`` over the engines of a room."""
 
-    name = "latent"
-
-    def __init__(self, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> None:
         """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
         Those of :data:`JOINING` join by themselves once they have been fetched.
         ``without``: shipped ones to leave out of the search, so that they can judge it.
         """
+        self.name = name
         self._room = room
         self._without = frozenset(without)
         known = room.store.names()
@@ -64,13 +64,17 @@ class Latent:
     def recipe(self) -> dict[str, Any]:
         """The recipe's document, read at first use."""
         if self._recipe is None:
-            self._recipe = load_recipe(_recipe_file(self._room.store.roots))
+            self._recipe = load_recipe(_recipe_file(self._room.store.roots, self.name))
         return self._recipe
 
     @property
     def step(self) -> str:
-        """Name of the gradient engine that the recipe descends on."""
-        return next(str(stage["engine"]) for stage in self.recipe["stages"] if stage["kind"] == "descend")
+        """Name of the gradient engine that the recipe searches on: that of its last descent."""
+        return str(self._search_stage["engine"])
+
+    @property
+    def _search_stage(self) -> dict[str, Any]:
+        return next(stage for stage in reversed(self.recipe["stages"]) if stage["kind"] == "descend")
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
@@ -104,8 +108,10 @@ class Latent:
         self.surrogates()
         report = request.progress
 
+        last = self.recipe["stages"].index(self._search_stage)
+
         def forward(progress: Progress) -> None:
-            if report is not None and progress.kind == "descend":
+            if report is not None and progress.stage == last:
                 report(progress.step, progress.steps)
 
         result = run_recipe(
@@ -129,7 +135,7 @@ class Latent:
             "mask": request.mask,
             "limit": np.array(limits, np.float32),
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
-            "zero_offset": spec.input("latent").zeros(),
+            "zero_offset": spec.input(str(self._search_stage["variable"])).zeros(),
         }
         for name in self._names():
             reference = _reference_input(name)
@@ -163,11 +169,12 @@ def _check_names(names: Sequence[str]) -> None:
             )
 
 
-def _recipe_file(roots: Sequence[Path]) -> Path:
+def _recipe_file(roots: Sequence[Path], name: str) -> Path:
+    recipe = f"recipes/{name}.json"
     for root in roots:
-        if (root / RECIPE).is_file():
-            return root / RECIPE
+        if (root / recipe).is_file():
+            return root / recipe
     raise EngineNotFound(
-        f"no recipe '{RECIPE}' under {', '.join(str(root) for root in roots)}. "
+        f"no recipe '{recipe}' under {', '.join(str(root) for root in roots)}. "
         "Install again: pip install --force-reinstall faceprotect-sdk"
     )

@@ -1,0 +1,87 @@
+"""Decoys: synthetic faces that belong to nobody, to be taken for instead of oneself.
+
+They lie beside the engines as ``decoys/NAME.png``, canonical crops of 256 px, drawn from the style generator
+(``export/faceprotect_export/decoys.py``, which says how far they are from every face that was at hand).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceprotect_engines.errors import EngineNotFound
+from faceprotect_sdk.align import CANONICAL_POINTS, CROP
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import Face
+from faceprotect_sdk.photo import load
+from faceprotect_sdk.recognisers import Embedding, Recogniser
+
+FOLDER = "decoys"
+#: A decoy is nobody's own face: this far below every threshold, in spreads.
+APART = 0.5
+
+
+@dataclass(frozen=True)
+class Decoy:
+    """A synthetic face: ``pixels`` uint8 RGB [256, 256, 3], aligned."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+
+    @property
+    def face(self) -> Face:
+        """Where the face is in the picture: everywhere the canonical place."""
+        return Face((0.0, 0.0, float(CROP), float(CROP)), np.array(CANONICAL_POINTS, np.float64), 1.0)
+
+
+class Decoys:
+    """The decoys at hand, and how recognisers see them; each is embedded once."""
+
+    def __init__(self, faces: Sequence[Decoy]) -> None:
+        """``faces``: at least one."""
+        self.faces = tuple(faces)
+        self._seen: dict[tuple[str, str], Embedding] = {}
+
+    @classmethod
+    def read(cls, roots: Sequence[Path], name: str | None = None) -> Decoys:
+        """Those of the first root that has some, or the one called ``name``; raises EngineNotFound, or UsageError for a name."""
+        for root in roots:
+            found = sorted((root / FOLDER).glob("*.png"))
+            if found:
+                chosen = [path for path in found if name in (None, path.stem)]
+                if not chosen:
+                    raise UsageError(f"no decoy is called '{name}'; there are: {', '.join(path.stem for path in found)}")
+                return cls([Decoy(path.stem, load(path).rgb8()) for path in chosen])
+        raise EngineNotFound(
+            f"no decoys under {', '.join(str(root / FOLDER) for root in roots)}. "
+            "Install again: pip install --force-reinstall faceprotect-sdk, or protect with --goal dodge"
+        )
+
+    def embedding(self, decoy: Decoy, recogniser: Recogniser) -> Embedding:
+        """[E] of a decoy."""
+        key = (decoy.name, recogniser.name)
+        if key not in self._seen:
+            self._seen[key] = recogniser.embed(decoy.pixels, recogniser.locate(decoy.pixels, decoy.face))
+        return self._seen[key]
+
+    def nearest(self, own: Mapping[str, Embedding], searched: Sequence[Recogniser]) -> Decoy:
+        """The decoy that needs the least change among those that nobody takes for the face already.
+
+        ``own``: recogniser name to the face's embedding. Photos of one person may lead to different ones; name one where all
+        have to lead to the same. Where every decoy is too alike, the least alike one.
+        """
+
+        def likeness(decoy: Decoy) -> list[float]:
+            """Similarity above the threshold per recogniser, in spreads."""
+            pairs = [(one, one.similarity(own[one.name], self.embedding(decoy, one))) for one in searched]
+            return [(similarity - one.threshold) / one.spread for one, similarity in pairs]
+
+        found = {decoy.name: likeness(decoy) for decoy in self.faces}
+        strangers = [decoy for decoy in self.faces if max(found[decoy.name]) < -APART]
+        if not strangers:
+            return min(self.faces, key=lambda decoy: max(found[decoy.name]))
+        return max(strangers, key=lambda decoy: sum(found[decoy.name]))
