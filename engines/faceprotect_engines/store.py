@@ -89,7 +89,7 @@ class Store:
             check_hydrated(manifest, cached)
         else:
             for weights in manifest.weights:
-                check_source(manifest, weights, self.cache)
+                check_source(folder, manifest, weights, self.cache)
 
     def fetch(self, engine: str | Path, source: Path | None = None, report: Report | None = None) -> list[Path]:
         """Get the weights of an engine that names an address, into the cache; those that are there already stay.
@@ -109,12 +109,12 @@ class Store:
 
     def has_weights(self, engine: str | Path) -> bool:
         """Whether everything that the engine takes from elsewhere is there: cached, installed or fetched. Nothing is verified."""
-        manifest = self.manifest(engine)
+        folder, manifest = self.folder(engine), self.manifest(engine)
         if hydrated_folder(manifest, self.cache).is_dir():
             return True
         try:
             for weights in manifest.weights:
-                find_source(weights, manifest.name, self.cache)
+                find_source(folder, weights, manifest.name, self.cache)
         except WeightsMissing:
             return False
         return True

@@ -1,7 +1,8 @@
 """Build the engines that ship, from the weights that were trained: ``python -m faceprotect_export.zoo [NAME...]``.
 
 Every engine is traced, written, held to torch autograd on real or made-up crops, and described by a manifest. Package weights (dlib,
-CenterFace) are read from the installed packages, never copied into an engine's folder.
+CenterFace) are read from the installed packages, never copied into an engine's folder. What a step engine
+shares with other engines is stored with those (sharing.py): build it after them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.objectives.search import LatentDecode
 from faceprotect_export.search_engines import IMAGE, STEP_SURROGATES, SearchSpace, decode_recipe, shipped_step_recipe
 from faceprotect_export.sface_engine import URL, build_sface_engine
+from faceprotect_export.sharing import share
 from faceprotect_export.sources import Sources, card
 from faceprotect_export.surrogate import DESCRIBE, samples_for, smooth_samples, surrogate_function
 from faceprotect_export.train import checkpoint
@@ -107,17 +109,22 @@ def _build_detector(sources: Sources, folder: Path) -> None:
 
 BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "face-detector": _build_detector,
+    "dlib-resnet": _build_dlib,
+    "student-conv": build_student_engine("conv"),
+    "student-attention": build_student_engine("attention"),
     "face-encoder": build_encoder,
     "latent-decode": build_decode,
     "latent-step": build_step,
-    "dlib-resnet": _build_dlib,
     "keypoints": build_keypoints,
     "style-encoder": build_style_encoder,
     "style-invert": build_style_invert,
     "style-step": build_style_step,
-    "student-conv": build_student_engine("conv"),
-    "student-attention": build_student_engine("attention"),
     "sface": _build_sface,
+}
+#: Engines that hold the networks of others, and which.
+SHARED: dict[str, tuple[str, ...]] = {
+    "latent-step": ("student-conv", "latent-decode"),
+    "style-step": ("student-conv", "style-invert", "keypoints"),
 }
 
 
@@ -139,6 +146,8 @@ def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, s
     for name in names or [name for name in BUILDERS if sface or name != "sface"]:
         click.echo(f"building {name}", err=True)
         BUILDERS[name](sources, out / name)
+        if name in SHARED:
+            share(out / name, [out / donor for donor in SHARED[name] if (out / donor).is_dir()])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def list_engines(as_json: bool) -> None:
     for name in store.names():
         manifest = store.manifest(name)
         size = sum(entry.bytes for entry in manifest.files.values())
-        sources = sorted({weights.package or weights.url for weights in manifest.weights})
+        sources = sorted({weights.package or weights.url or weights.file for weights in manifest.weights})
         there = store.has_weights(name)
         if as_json:
             row = {"name": name, "role": manifest.role, "version": manifest.version, "bytes": size, "weights": sources}

@@ -117,7 +117,7 @@ def test_what_cannot_be_fetched(store: Store, file: Path, tmp_path: Path) -> Non
         Store(store.roots, tmp_path / "file" / "cache").fetch("far", file)
 
 
-@pytest.mark.parametrize("url", ["", "http://example.org/net.dat", "file:///net.dat"])
+@pytest.mark.parametrize("url", ["http://example.org/net.dat", "file:///net.dat"])
 def test_weights_come_from_a_package_or_over_https(url: str) -> None:
     with pytest.raises(EngineCorrupt, match="https"):
         ExternalWeights("", "net.dat", "0" * 64, 4, "net.dat", url)

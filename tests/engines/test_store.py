@@ -287,3 +287,35 @@ def test_default_cache_follows_the_platform(tmp_path: Path) -> None:
     assert default_cache({"XDG_CACHE_HOME": "relative"}, "linux") == Path.home() / ".cache" / "faceprotect-sdk"
     assert default_cache({"LOCALAPPDATA": str(tmp_path)}, "win32").is_relative_to(tmp_path)
     assert default_cache({}, "darwin") == Path.home() / "Library" / "Caches" / "faceprotect-sdk"
+
+
+@pytest.fixture
+def sharing(tmp_path: Path) -> Store:
+    """An engine whose weights lie in a file of another one."""
+    other = tmp_path / "zoo" / "other" / "model.onnx"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(HEADER + SCALE.tobytes() + b"tail")
+    weights = ExternalWeights("", "other/model.onnx", hashlib.sha256(other.read_bytes()).hexdigest(), other.stat().st_size, "other.onnx")
+    toy_models.external_affine(tmp_path / "zoo" / "borrowed", weights, len(HEADER))
+    return Store([tmp_path / "zoo"], tmp_path / "cache")
+
+
+def test_weights_of_another_engine_are_used(sharing: Store) -> None:
+    sharing.verify("borrowed")
+    assert sharing.has_weights("borrowed")
+    assert not sharing.waits("borrowed")
+    np.testing.assert_allclose(run_affine(sharing, "borrowed"), np.array([[1, 2, 3]], np.float32) * SCALE)
+
+
+def test_another_engine_that_is_gone_or_changed_is_named(sharing: Store) -> None:
+    other = sharing.roots[0] / "other" / "model.onnx"
+    data = other.read_bytes()
+    other.write_bytes(data[:-1] + b"x")
+    for act in (sharing.verify, sharing.open):
+        with pytest.raises(EngineCorrupt, match="faceprotect_export.zoo borrowed"):
+            act("borrowed")
+    other.unlink()
+    assert not sharing.has_weights("borrowed")
+    for act in (sharing.verify, sharing.open):
+        with pytest.raises(WeightsMissing, match="other/model.onnx"):
+            act("borrowed")
