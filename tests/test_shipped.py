@@ -18,6 +18,7 @@ from faceprotect_engines.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector
 from faceprotect_sdk.cli import main
+from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import METHODS
 from faceprotect_sdk.paste import support
@@ -119,6 +120,21 @@ def test_style_says_what_is_wrong_with_its_engines(
     assert code == 5
     assert named in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["me.png"]
+
+
+def test_a_photo_is_led_to_a_decoy_that_ships(store: Store, astronaut: bytes) -> None:
+    decoys = Decoys.read([ZOO]).faces
+    stated = json.loads((ZOO / "decoys" / "decoys.json").read_text())["recognisers"]
+    assert {len(one["decoys"]) for one in stated.values()} == {len(decoys)}
+    assert {decoy.pixels.shape for decoy in decoys} == {(256, 256, 3)}
+    with Protector(device="cpu", store=store, goal="decoy", installed_judges=False) as protector:
+        result = protector.protect(astronaut)
+    face = result.faces[0]
+    assert result.status == "protected"
+    assert face.decoy in {decoy.name for decoy in decoys}
+    searched = [one for one in face.verdicts if one.took_part]
+    assert searched
+    assert all(one.decoy is not None and one.decoy > one.similarity for one in searched)
 
 
 def test_dlib_itself_no_longer_matches(store: Store, astronaut: bytes) -> None:

@@ -86,6 +86,15 @@ def test_ablations_change_what_they_name() -> None:
     assert [row.key for row in plain] == ["latent"]
 
 
+def test_ablations_of_style_ask_what_each_of_its_parts_is_worth() -> None:
+    rows = {row.key: row for row in ablations.settings("style", (), "c", 36.0)}
+    base = {row.key for row in ablations.settings("latent", (), "c", 36.0)} - {"latent"}
+    own = ["no key points", "no P-norm", "no refinement of the inversion", "W+ alone", "W+ alone, coarse layers", "W+ alone, fine layers"]
+    assert rows.keys() == base | {"style", "F alone", *own}
+    assert {row.method for row in rows.values() if row.recipe} == {"style"}
+    assert rows["no diversity"].recipe == {"stages.3.draws.probability": 0.0}
+
+
 @pytest.mark.parametrize("method", ["latent", "style"])
 def test_every_patch_of_an_ablation_fits_the_recipe_that_ships(method: str) -> None:
     from faceprotect_engines.recipe import load_recipe

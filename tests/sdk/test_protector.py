@@ -18,6 +18,7 @@ from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
 from faceprotect_sdk.align import CANONICAL_POINTS
+from faceprotect_sdk.cli_report import show_protect
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
@@ -201,7 +202,7 @@ def with_decoys(store: Store, folder: Path) -> Store:
     return Store([folder, *store.roots], folder / "cache")
 
 
-def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray) -> None:
+def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     with Protector(store=with_decoys(store, tmp_path / "d"), device="cpu", goal="decoy", installed_judges=False) as protector:
         result = protector.protect(pixels)
         again = protector.protect(np.clip(pixels.astype(int) + 3, 0, 255).astype(np.uint8))
@@ -216,7 +217,7 @@ def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray) -> No
                     named.protect(pixels)
             else:
                 assert named.protect(pixels).faces[0].decoy == name
-    assert again.faces[0].decoy == face.decoy  # another photo of the person leads to the same decoy
+    assert again.faces[0].decoy == face.decoy  # a lighter print of the photo leads to the same decoy
     with Protector(store=store, device="cpu", installed_judges=False) as plain:
         away = plain.protect(pixels)
     assert all(v.decoy is None for v in away.faces[0].verdicts)
@@ -228,6 +229,10 @@ def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray) -> No
     assert likeness[0] > likeness[1] + 0.1
     (verdict,) = (v for v in face.verdicts if v.recogniser == judge.name)
     assert verdict.decoy == pytest.approx(likeness[0], abs=1e-5)
+    show_protect(Path("me.png"), None, result)
+    shown = capsys.readouterr().out
+    assert f"towards decoy {face.decoy}" in shown
+    assert f"to the decoy {verdict.decoy:+.3f}" in shown
 
 
 def test_decoys_that_are_missing_and_goals_that_do_not_exist(store: Store, pixels: np.ndarray) -> None:

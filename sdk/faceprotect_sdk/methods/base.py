@@ -41,9 +41,9 @@ class Strength:
         return replace(self, margin=self.margin + margin, budget=self.budget * factor)
 
 
-#: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/dodge.json``, METHOD@NAME). latent:
-#: low 37.8 dB and SSIM 0.979 on the aligned crop, 89 % of faces no longer matched by a recogniser outside the search; medium 36.7 dB,
-#: 0.976, 96 %; high 34.7 dB, 0.968, 99 %.
+#: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/``, dodge.json and style.json,
+#: METHOD@NAME). latent: low 37.8 dB and SSIM 0.979 on the aligned crop, 89 % of faces no longer matched by a recogniser outside the
+#: search; medium 36.7 dB, 0.976, 96 %; high 34.7 dB, 0.968, 99 %. style: 36.6 dB, 0.979, 80 %; 35.0 dB, 0.973, 92 %; 32.6 dB, 0.963, 97 %.
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "style": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.0005), "high": Strength(3.0, 0.0009)},
