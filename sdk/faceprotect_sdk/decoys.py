@@ -1,7 +1,7 @@
 """Decoys: synthetic faces that belong to nobody, to be taken for instead of oneself.
 
 They lie beside the engines as ``decoys/NAME.png``, canonical crops of 256 px, drawn from the style generator
-(``export/faceprotect_export/decoys.py``, which says how far they are from every face that was at hand).
+(``export/faceprotect_export/decoys.py``); ``decoys.json`` beside them says how far they are from every face that was at hand.
 """
 
 from __future__ import annotations
