@@ -73,12 +73,12 @@ faces_option = click.option(
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
-@click.option("--method", default="latent", show_default=True, help="latent, or style, which moves features less and costs more of the picture (README).")
+@click.option("--method", default="latent", show_default=True, help="latent, or style, which holds the features better but costs more.")
 @click.option(
     "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
     help="Away from oneself, or towards a synthetic face that belongs to nobody.",
 )
-@click.option("--decoy", metavar="NAME", help="Which synthetic face.  [default: per face the one that needs the least change]")
+@click.option("--decoy", metavar="NAME", help="Which synthetic face.  [default: per face the one least like it]")
 @click.option(
     "--strength",
     type=click.Choice(["low", "medium", "high"]),

@@ -21,9 +21,6 @@ from faceprotect_sdk.photo import load
 from faceprotect_sdk.recognisers import Embedding, Recogniser
 
 FOLDER = "decoys"
-#: A decoy is nobody's own face: this far below every threshold, in spreads.
-APART = 0.5
-
 
 @dataclass(frozen=True)
 class Decoy:
@@ -68,20 +65,16 @@ class Decoys:
             self._seen[key] = recogniser.embed(decoy.pixels, recogniser.locate(decoy.pixels, decoy.face))
         return self._seen[key]
 
-    def nearest(self, own: Mapping[str, Embedding], searched: Sequence[Recogniser]) -> Decoy:
-        """The decoy that needs the least change among those that nobody takes for the face already.
+    def least_alike(self, own: Mapping[str, Embedding], searched: Sequence[Recogniser]) -> Decoy:
+        """The decoy least like the face: on the way to one that resembles it, a face stays like itself for long.
 
         ``own``: recogniser name to the face's embedding. Photos of one person may lead to different ones; name one where all
-        have to lead to the same. Where every decoy is too alike, the least alike one.
+        have to lead to the same.
         """
 
-        def likeness(decoy: Decoy) -> list[float]:
-            """Similarity above the threshold per recogniser, in spreads."""
+        def likeness(decoy: Decoy) -> float:
+            """Similarity above the threshold, in spreads, of the recogniser that finds the two most alike."""
             pairs = [(one, one.similarity(own[one.name], self.embedding(decoy, one))) for one in searched]
-            return [(similarity - one.threshold) / one.spread for one, similarity in pairs]
+            return max((similarity - one.threshold) / one.spread for one, similarity in pairs)
 
-        found = {decoy.name: likeness(decoy) for decoy in self.faces}
-        strangers = [decoy for decoy in self.faces if max(found[decoy.name]) < -APART]
-        if not strangers:
-            return min(self.faces, key=lambda decoy: max(found[decoy.name]))
-        return max(strangers, key=lambda decoy: sum(found[decoy.name]))
+        return min(self.faces, key=likeness)

@@ -65,7 +65,7 @@ class Protector:
         needs engines built with their torch program; those that ship have none).
         ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
         either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
-        identity, where all photos shall lead to one (default: each face to the one it needs the least change for).
+        identity, where all photos shall lead to one (default: each face to the one least like it).
         ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with

@@ -108,10 +108,12 @@ class FaceSession:
         origins: dict[str, float] = {}
         decoy, decoy_anchors = None, {}
         if decoys is not None:
-            decoy = decoys.nearest(embeddings, searched)
-            away = {one.name: -_unit(decoys.embedding(decoy, one)) for one in searched}
-            origins = {name: float(np.vdot(own, away[name])) for name, own in references.items()}
-            references = away
+            decoy = decoys.least_alike(embeddings, searched)
+            # From oneself to the decoy: less of the one and more of the other count alike.
+            way = {one.name: references[one.name] - _unit(decoys.embedding(decoy, one)) for one in searched}
+            lengths = {name: max(float(np.linalg.norm(step)), 1e-6) for name, step in way.items()}
+            origins = {name: float(np.vdot(references[name], step)) / lengths[name] for name, step in way.items()}
+            references = {name: np.asarray(step / lengths[name], np.float32) for name, step in way.items()}
             # At the face's own place, so that a photo is compared with the decoy where it is compared with itself.
             decoy_anchors = {one.recogniser.name: replace(one, embedding=decoys.embedding(decoy, one.recogniser)) for one in anchors}
         return cls(
@@ -156,9 +158,10 @@ class FaceSession:
         self.verdicts = ()
 
     def _limit(self, surrogate: EngineRecogniser) -> float:
+        """To get below: similarity to oneself, or with a decoy the part of the embedding along the way from there to oneself."""
         if self.decoy is None:
             return self.strength.limit(surrogate)
-        return -self.strength.likeness(surrogate)
+        return -self.strength.past_the_middle * self.origins[surrogate.name]
 
     def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> Pixels:
         """The photo with this face's difference added."""

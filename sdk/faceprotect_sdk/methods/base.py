@@ -36,6 +36,11 @@ class Strength:
         """The similarity to a decoy that a surrogate has to get above: past the threshold by a part of the way to sameness."""
         return recogniser.threshold + min(TOWARDS * self.margin, 1.0) * (1.0 - recogniser.threshold)
 
+    @property
+    def past_the_middle(self) -> float:
+        """How far beyond being as like a decoy as oneself a surrogate has to be led, in parts of the way from there to the decoy."""
+        return min(2 * TOWARDS * self.margin, 1.0)
+
     def widened(self, margin: float, factor: float) -> Strength:
         """Further by ``margin``, with ``factor`` times the budget."""
         return replace(self, margin=self.margin + margin, budget=self.budget * factor)
@@ -55,7 +60,8 @@ class SearchRequest:
     """One face to protect.
 
     ``crop``: canonical crop [1, 3, 256, 256] float32 RGB 0..1. ``mask``: [1, 1, 256, 256] float32 0..1. ``references``:
-    surrogate name to the unit embedding [1, E] to move away from: the face's own, or the opposite of a decoy's.
+    surrogate name to the unit embedding [1, E] to move away from: the face's own, or the unit vector to it
+    from a decoy's.
     ``limits``: surrogate name to the similarity to get below; ``origins``: to that of the photo as it is, where that is
     not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps).
     """
