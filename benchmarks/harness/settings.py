@@ -102,7 +102,7 @@ def _number(value: str, text: str, *strengths: str) -> float:
     try:
         return float(value)
     except ValueError:
-        known = f"; a number, or one of: {', '.join(strengths)}" if strengths else ""
+        known = f", and not one of: {', '.join(strengths)}" if strengths else ""
         raise UsageError(f"--methods {text}: '{value}' is no number{known}") from None
 
 

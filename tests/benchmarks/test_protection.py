@@ -108,7 +108,8 @@ def test_faulty_pairs_are_named(bench: Bench, fault: str) -> None:
     ("words", "message"),
     [
         (["--methods", "magic"], "no method 'magic'"),
-        (["--methods", "latent@strong"], "neither a strength"),
+        (["--methods", "latent@strong"], "one of: low, medium, high"),
+        (["--methods", "gift@37"], "gift takes no value"),
         (["--methods", "mi-fgsm@30,mi-fgsm@30"], "two settings have one name"),
         (["--roles", "teacher"], "no model has one of the roles teacher"),
         (["--goal", "decoy"], "no targets for --goal decoy"),
