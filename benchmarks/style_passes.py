@@ -69,7 +69,8 @@ def ours(crop: Image, method: Any, own: list[Image], wanted: float, budget: floa
     reached, number = first_below(steps, wanted)
     made = np.clip(crop + found.difference[None], 0, 1)
     return {
-        "reached": reached, "passes": len(inverting) + number + 1, "cosine": mean_cosine(steps[number]),
+        # Inversion ends with a run for what is kept of it.
+        "reached": reached, "passes": len(inverting) + bool(inverting) + number + 1, "cosine": mean_cosine(steps[number]),
         "seconds": times[number] - began, "psnr": psnr(crop, made), "ssim": ssim(crop, made),
     }  # fmt: skip
 

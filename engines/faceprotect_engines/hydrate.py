@@ -77,7 +77,10 @@ def find_source(folder: Path, weights: ExternalWeights, engine: str, cache: Path
 def check_source(folder: Path, manifest: Manifest, weights: ExternalWeights, cache: Path) -> Path:
     """The installed, fetched or neighbouring file, verified; raises WeightsMissing or EngineCorrupt."""
     path = find_source(folder, weights, manifest.name, cache)
-    remedy = f"make '{manifest.name}' again from it: python -m faceprotect_export.zoo {manifest.name}"
+    remedy = (
+        "restore it with: pip install --force-reinstall faceprotect-sdk "
+        f"(or make '{manifest.name}' again from it: python -m faceprotect_export.zoo {manifest.name})"
+    )
     if weights.url:
         remedy = f"delete it and fetch it again: faceprotect-sdk engines fetch {manifest.name}"
     if weights.package:

@@ -19,6 +19,7 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
 from faceprotect_sdk.align import CANONICAL_POINTS
 from faceprotect_sdk.cli_report import show_protect
+from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
@@ -233,6 +234,24 @@ def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray, capsy
     shown = capsys.readouterr().out
     assert f"towards decoy {face.decoy}" in shown
     assert f"to the decoy {verdict.decoy:+.3f}" in shown
+
+
+def test_the_decoy_is_the_one_least_like_the_face() -> None:
+    class Brightness:
+        name, threshold, spread = "brightness", 0.0, 1.0
+
+        def locate(self, pixels: np.ndarray, face: object) -> object:
+            return face
+
+        def embed(self, pixels: np.ndarray, place: object) -> np.ndarray:
+            return pixels.reshape(-1, 3).mean(0)
+
+        def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
+            return -float(np.abs(one - other).max())
+
+    faces = [Decoy(str(value), np.full((4, 4, 3), value, np.uint8)) for value in (90, 10, 160)]
+    own = {"brightness": np.full(3, 100.0)}
+    assert Decoys(faces).least_alike(own, [Brightness()]).name == "10"  # type: ignore[list-item]
 
 
 def test_decoys_that_are_missing_and_goals_that_do_not_exist(store: Store, pixels: np.ndarray) -> None:
