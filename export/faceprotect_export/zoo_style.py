@@ -75,7 +75,7 @@ def build_style_invert(sources: Sources, folder: Path) -> None:
     ]
     recipe = EngineRecipe(
         name="style-invert", role="step", function=StyleInvert(space.decode), samples=samples, variables=("offset",),
-        describe=describe, weights="fp16", fold="load", manifest=space.card("style-invert"), program=sources.program,
+        describe=describe, weights="fp16", manifest=space.card("style-invert"), program=sources.program,
     )  # fmt: skip
     build_engine(recipe, folder)
 
