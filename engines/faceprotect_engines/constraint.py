@@ -35,9 +35,9 @@ class ConstraintSettings:
     gain * (e + damping * change of e), e = log(penalty / aim) within [-1, 1]; kept within [lowest, highest].
     patience: clean steps without an improvement of the best by more than `improvement` before stopping, counted from
     the first pass (0: never).  ramp, floor: a surrogate's weight is clip(excess / ramp + 0.5, floor, 1) / way, with
-    excess in units of its way from start to limit.  bisect: runs at the end that scale the best variable down towards its start as far as
+    excess in units of its way from start to limit.  bisect: runs at the end that scale the best variable down towards zero as far as
     it still passes.  fit: where nothing passed, runs at the end that scale the last variable to the budget, which the
-    walk only swings around.
+    walk only swings around.  accept_start: 1 looks at the start itself first, as it is; the search ends there where it passes.
     """
 
     budget: float = float("inf")
@@ -54,6 +54,7 @@ class ConstraintSettings:
     floor: float = 0.05
     bisect: int = 0
     fit: int = 0
+    accept_start: int = 0
 
     def __post_init__(self) -> None:
         """Raise RecipeError for a law that cannot work."""
@@ -159,7 +160,7 @@ def judge(
 
 
 def fitting(settings: ConstraintSettings, penalty: float) -> float:
-    """Factor of the way from the start at which a penalty that grows with its square meets the budget; within 1/2 to 2."""
+    """Factor of the variable at which a penalty that grows with its square meets the budget; within 1/2 to 2."""
     if not np.isfinite(settings.budget) or penalty <= 0:
         return 1.0
     return float(np.clip(np.sqrt(settings.budget / penalty), 0.5, 2.0))

@@ -10,6 +10,8 @@ is that of the step before; to be exact there would have to be a second decoding
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +61,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Descent:
-    """Arrays to store, scalars per step, why it ended ("steps", "until" or "patience"), whether the constraint was met."""
+    """Arrays to store, scalars per step, why it ended, whether the constraint was met.
+
+    `stop`: "steps", "until", "patience", "start" (that passed as it was) or "time".
+    """
 
     arrays: Mapping[str, Array]
     trace: Sequence[Mapping[str, Any]]
@@ -99,9 +104,13 @@ def descend(
     surrogates: Sequence[ExtraSurrogate] = (),
     progress: Callable[[Progress], None] | None = None,
     index: int = 0,
+    deadline: float = math.inf,
 ) -> Descent:
-    """Run the stage; `arrays` is left unchanged. Raises RecipeError and whatever the engines raise."""
-    run = _Run(stage, engines, arrays, generator, surrogates, index)
+    """Run the stage; `arrays` is left unchanged. Raises RecipeError and whatever the engines raise.
+
+    `deadline`: no step begins after it (time.monotonic); the one that ends the descent, on the clean image, does.
+    """
+    run = _Run(stage, engines, arrays, generator, surrogates, index, deadline)
     return run.free(progress) if stage.constraint is None else run.constrained(stage.constraint, progress)
 
 
@@ -116,8 +125,9 @@ class _Run:
         generator: np.random.Generator,
         surrogates: Sequence[ExtraSurrogate],
         index: int,
+        deadline: float,
     ) -> None:
-        self.stage, self.arrays, self.generator, self.index = stage, arrays, generator, index
+        self.stage, self.arrays, self.generator, self.index, self.deadline = stage, arrays, generator, index, deadline
         self.where = f"stage {index} (descend {stage.engine})"
         self.engine = engines(stage.engine)
         self.surrogates = tuple(surrogates)
@@ -129,7 +139,12 @@ class _Run:
         self.pulls: list[Array] = []  # gradients [1,3,S,S] of the joined surrogates at the last image
         self.optimiser = make_optimiser(stage.optimiser)
         constraint = stage.constraint
-        for name in (stage.gradient, *stage.keep, *stage.until, *((constraint.similarity, constraint.penalty) if constraint else ())):
+        if not self.engine.spec.has_output(stage.gradient):
+            raise RecipeError(
+                f"{self.where}: the engine brings no '{stage.gradient}', which the descent needs. Export it with that variable, or with "
+                "its torch program, which the extra [export] runs"
+            )
+        for name in (*stage.keep, *stage.until, *((constraint.similarity, constraint.penalty) if constraint else ())):
             self.engine.spec.output(name)
         if self.surrogates:
             if stage.join is None or constraint is None:
@@ -150,6 +165,9 @@ class _Run:
                 stop = "until"
                 break
             self._update(outputs, step)
+            if self._late():
+                stop = "time"
+                break
         kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None))) if stage.keep else {}
         return Descent({stage.array: self.variable, **kept}, trace, stop, None)
 
@@ -162,8 +180,16 @@ class _Run:
         stop = "steps"
         if self.surrogates:
             self._look(plan, state, limit, self._plain_draw())
+        if plan.settings.accept_start:
+            self.variable = self._bounded(self.start)
+            seen = self._look(plan, state, limit, self._plain_draw())
+            _, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
+            trace.append({"stage": self.index, "step": 0, "clean": True, **seen.row, "passed": verdict.passed})
+            if verdict.passed:
+                return Descent({self.stage.array: self.variable, **self._kept(seen.outputs)}, trace, "start", True)
+            self.variable = self._bounded(self._nudged(self.start))
         for step in range(steps):
-            last = step == steps - 1
+            last = step == steps - 1 or self._late()
             seen = self._look(plan, state, limit, self._draw(clean=last))
             row = {"stage": self.index, "step": step, "clean": seen.clean, **seen.row}
             trace.append(row)
@@ -174,13 +200,17 @@ class _Run:
                 stop = "patience" if verdict.stop else stop
             state = steer(plan.settings, state, seen.penalty)
             self._report(progress, step, state.passed, row["worst_excess"])
-            if stop == "patience":
+            if last and step < steps - 1:
+                stop = "time"
+            if stop != "steps":
                 break
             if not last:
                 self._update(seen.outputs, step)
         if best is None:
             raise RecipeError(f"{self.where}: no step gave finite numbers; see: faceprotect-sdk engines verify")
-        if state.passed:
+        if stop == "time":
+            rows: list[dict[str, Any]] = []
+        elif state.passed:
             best, rows = self._bisect(plan, state, limit, best)
         else:
             best, state, rows = self._fit(plan, state, limit, best, seen.penalty)
@@ -191,7 +221,7 @@ class _Run:
     def _bisect(
         self, plan: ConstraintPlan, state: ConstraintState, limit: Array, best: _Best
     ) -> tuple[_Best, list[dict[str, Any]]]:
-        """The best variable scaled down towards its start, as far as it still passes with a smaller penalty.
+        """The best variable scaled down towards zero, no change, as far as it still passes with a smaller penalty.
 
         The walk rarely stops exactly on the limit; halving the remaining interval does, at one run a halving.
         """
@@ -199,7 +229,7 @@ class _Run:
         rows: list[dict[str, Any]] = []
         for _ in range(int(plan.settings.bisect)):
             scale = (low + high) / 2
-            self.variable = np.asarray(self.start + scale * (farthest - self.start), farthest.dtype)
+            self.variable = np.asarray(scale * farthest, farthest.dtype)
             seen = self._look(plan, state, limit, self._draw(clean=True))
             passed = seen.row["worst_excess"] <= 0
             rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": passed, **seen.row})
@@ -218,7 +248,7 @@ class _Run:
         rows: list[dict[str, Any]] = []
         for _ in range(int(plan.settings.fit)):
             scale = fitting(plan.settings, penalty)
-            self.variable = np.asarray(self.start + scale * (self.variable - self.start), self.variable.dtype)
+            self.variable = np.asarray(scale * self.variable, self.variable.dtype)
             seen = self._look(plan, state, limit, self._plain_draw())
             state, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
             rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": verdict.passed, **seen.row})
@@ -334,6 +364,9 @@ class _Run:
         for weight, pull in zip(state.weights[own:], self.pulls, strict=True):
             total += np.float32(share * weight) * pull
         return total
+
+    def _late(self) -> bool:
+        return time.monotonic() > self.deadline
 
     def _update(self, outputs: Mapping[str, Array], step: int) -> None:
         gradient = outputs[self.stage.gradient]

@@ -25,6 +25,14 @@ class DeviceUnavailable(EngineError):
     """The device asked for is not there, or is not what would really run."""
 
 
+class GradientMissing(EngineError):
+    """The graph gives everything that the manifest names but gradients, which only the torch program has."""
+
+
+class OutOfMemory(EngineError):
+    """The machine has not the memory that an engine needs."""
+
+
 class EngineInputError(EngineError):
     """An engine was fed a wrong name, dtype or shape."""
 

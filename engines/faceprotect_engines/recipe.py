@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,12 +59,14 @@ def run_recipe(
     parameters: Mapping[str, float] | None = None,
     surrogates: Sequence[ExtraSurrogate] = (),
     progress: Callable[[Progress], None] | None = None,
+    deadline: float = math.inf,
 ) -> RecipeResult:
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
     recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
     arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join, at
     run time, the descents with "join".  progress: called after every map and every descend step; what it raises ends the run.
+    deadline: time.monotonic() after which descents end with what they have found.
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
@@ -90,7 +93,7 @@ def run_recipe(
         else:
             generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
-            descent = descend(stage, opened, held, generator, joining, progress, index)
+            descent = descend(stage, opened, held, generator, joining, progress, index, deadline)
             descents.append(descent)
             held.update(descent.arrays)
             trace.extend(descent.trace)

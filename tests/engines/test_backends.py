@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import toy_models
+from onnx import helper
 
 from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound, Store, read_manifest, write_manifest
 from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.errors import GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import FileEntry
 
 
@@ -108,6 +112,51 @@ def test_absent_torch_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(DeviceUnavailable, match=r"faceprotect-sdk\[export\]"):
         Store([tmp_path], tmp_path).open("affine", "torch")
+
+
+def without_gradient(folder: Path) -> None:
+    """Take the gradient out of the graph of a step, and leave the manifest as it is."""
+    model = onnx.load(str(folder / "model.onnx"))
+    kept = [output for output in model.graph.output if not output.name.startswith("grad_")]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    manifest = read_manifest(folder)
+    write_manifest(folder, replace(manifest, files={key: FileEntry(entry.path) for key, entry in manifest.files.items()}))
+
+
+def test_a_gradient_that_the_graph_has_not_comes_from_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch is not installed, or somebody asked for a device that has none, the extra is named."""
+    generator = np.random.default_rng(1)
+    directions = generator.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    toy_models.step(tmp_path / "whole" / "step", directions)
+    toy_models.step(tmp_path / "step", directions)
+    without_gradient(tmp_path / "step")
+    with pytest.raises(GradientMissing, match=r"grad_offset.*no torch program.*export it again"):
+        Store([tmp_path], tmp_path / "cache").open("step", "auto")
+    export_step(tmp_path / "step", directions, positional=False, as_dict=True)
+    store = Store([tmp_path], tmp_path / "cache")
+    engine = store.open("step", "auto")
+    assert engine.device.startswith("torch")
+    feeds = {t.name: generator.standard_normal(t.zeros().shape).astype(np.float32) for t in engine.spec.inputs}
+    whole = Store([tmp_path / "whole"], tmp_path / "cache").open("step")
+    np.testing.assert_allclose(engine.run(feeds)["grad_offset"], whole.run(feeds)["grad_offset"], rtol=1e-4, atol=1e-4)
+    with pytest.raises(GradientMissing, match="grad_offset"):
+        store.open("step", "cpu")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(GradientMissing, match=r"grad_offset.*faceprotect-sdk\[export\]"):
+        store.open("step", "auto")
+
+
+def test_exhausted_memory_is_said(tmp_path: Path) -> None:
+    shape = helper.make_node("ConstantOfShape", ["far"], ["much"])
+    nodes = [helper.make_node("Cast", ["x"], ["far"], to=onnx.TensorProto.INT64), shape]
+    nodes.append(helper.make_node("ReduceSum", ["much"], ["y"], keepdims=0))
+    toy_models.save(tmp_path / "glutton", nodes, {"x": (2,)}, {"y": ()}, {})
+    with Store([tmp_path], tmp_path / "cache").open("glutton") as engine:  # type: ignore[attr-defined]
+        assert engine.run({"x": np.array([2, 3], np.float32)})["y"] == 0
+        with pytest.raises(OutOfMemory, match="glutton.*--threads 1"):
+            engine.run({"x": np.array([1e6, 1e7], np.float32)})
 
 
 @pytest.mark.parametrize(("text", "expected"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])

@@ -175,6 +175,35 @@ def test_bisection_ends_on_the_limit_itself(bench: Bench) -> None:
     assert len(cut.trace) == 35
 
 
+def test_a_start_that_passes_is_taken_as_it_is_and_one_that_does_not_is_gone_on_from(bench: Bench) -> None:
+    found = bench.run().arrays["offset"]
+    recipe = changed(constraint={"start": 1.0, "accept_start": 1}, start_std=0.01)
+    at_once = bench.run(recipe, arrays={"offset": 1.1 * found})
+    np.testing.assert_array_equal(at_once.arrays["offset"], np.float32(1.1) * found)
+    assert (at_once.stop, at_once.passed, len(at_once.trace)) == ("start", True, 1)
+    np.testing.assert_allclose(at_once.arrays["difference"], 1.1 * found, rtol=1e-6)
+    from_near = bench.run(recipe, arrays={"offset": 0.9 * found})
+    assert (from_near.stop, from_near.passed) == ("steps", True)
+    assert float(np.square(from_near.arrays["offset"]).sum()) <= 1.1 * float(np.square(found).sum())
+
+
+def test_a_start_above_the_budget_is_not_taken(bench: Bench) -> None:
+    found = bench.run().arrays["offset"]
+    recipe = changed(constraint={"start": 1.0, "accept_start": 1, "budget": 0.5 * float(np.square(found).sum())}, steps=5)
+    assert bench.run(recipe, arrays={"offset": 1.1 * found}).stop != "start"
+
+
+def test_a_deadline_ends_descents_with_a_clean_look(bench: Bench) -> None:
+    late = bench.run(changed(draws={"probability": 1.0}), deadline=0.0)
+    assert (late.stop, len(late.trace), late.trace[0]["clean"]) == ("time", 1, True)
+    assert late.passed is False
+    assert "difference" in late.arrays
+    given = {"weights": np.ones(2, np.float32), "penalty_weight": np.ones(1, np.float32)}
+    inputs = {name: name for name in ("original", *given)}
+    free = bench.run(changed(constraint=None, join=None, inputs=inputs), arrays=given, deadline=0.0)
+    assert (free.stop, len(free.trace)) == ("time", 1)
+
+
 def test_same_seed_same_bytes_other_seed_other_path(bench: Bench) -> None:
     recipe = changed(draws=DRAWS, start_std=0.01, steps=20)
     first, again, other = (bench.run(recipe, seed=seed) for seed in (4, 4, 5))
@@ -354,6 +383,13 @@ def test_progress_may_cancel(bench: Bench) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         bench.run(progress=cancel)
+
+
+def test_an_engine_without_the_gradient_is_named(bench: Bench) -> None:
+    recipe = {**RECIPE, "stages": [{"kind": "descend", "engine": "decode", "variable": "offset", "inputs": {"original": "original"}, "steps": 1,
+                                    "optimiser": {"name": "adamw", "learning_rate": 1.0}}]}  # fmt: skip
+    with pytest.raises(RecipeError, match=r"decode.*grad_offset.*\[export\]"):
+        bench.run(recipe)
 
 
 def test_infinite_gradient_is_an_error(bench: Bench) -> None:

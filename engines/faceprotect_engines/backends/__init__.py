@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
+from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, GradientMissing
 from faceprotect_engines.manifest import Manifest, resolve_inside
 
 
@@ -50,7 +50,19 @@ def _cuda(request: LoadRequest) -> Engine:
 
 
 def _auto(request: LoadRequest) -> Engine:
-    """CUDA where it would really run, else CPU; `engine.device` says which."""
+    """CUDA where it would really run, else CPU, else torch for gradients that the graph has not; `engine.device` says which."""
+    try:
+        return _graph(request)
+    except GradientMissing as error:
+        if "torch" not in request.manifest.files:
+            raise GradientMissing(f"{error}. There is no torch program beside it; export it again") from error
+        try:
+            return _torch(request)
+        except DeviceUnavailable as absent:
+            raise GradientMissing(f"{error}. Its torch program has: pip install 'faceprotect-sdk[export]'") from absent
+
+
+def _graph(request: LoadRequest) -> Engine:
     from faceprotect_engines.backends.ort import open_ort, provider_installed
 
     if provider_installed("cuda"):

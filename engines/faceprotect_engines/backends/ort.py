@@ -8,7 +8,7 @@ from typing import Any
 
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.engine import BaseEngine
-from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
 
@@ -24,6 +24,9 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _ERRORS_ONLY = 3
+#: How ONNX Runtime's allocators, the C++ library's and CUDA's say it.
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
+_LESS = "Close other programs, or use --threads 1"
 _STATES = (
     *("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException"),
     *("InvalidProtobuf", "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail"),
@@ -46,7 +49,11 @@ class OrtEngine(BaseEngine):
         try:
             return dict(zip(self._names, session.run(self._names, feeds), strict=True))
         except _runtime_errors() as error:
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it. {_LESS}") from error
             raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {error}") from error
+        except MemoryError as error:
+            raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
 
     def _release(self) -> None:
         self._session = None
@@ -56,7 +63,7 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     """Session of `graph` on "cpu" or "cuda".
 
     Raises DeviceUnavailable when the provider is missing or is not the one that really runs, EngineCorrupt when the
-    graph cannot be loaded or differs from its manifest.
+    graph cannot be loaded or differs from its manifest, GradientMissing when it lacks nothing but gradients.
     """
     runtime = _runtime(device)
     provider = PROVIDERS[device]
@@ -77,6 +84,9 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
             f"device '{device}' was asked for but {', '.join(active)} would run engine '{manifest.name}'; "
             f"see what is wrong with: faceprotect-sdk doctor"
         )
+    missing = {tensor.name for tensor in manifest.outputs} - {tensor.name for tensor in session.get_outputs()}
+    if missing and all(name.startswith("grad_") for name in missing):
+        raise GradientMissing(f"engine '{manifest.name}' has no {', '.join(sorted(missing))} in its graph")
     _check_signature(manifest, session)
     return OrtEngine(manifest.spec, session, device)
 
