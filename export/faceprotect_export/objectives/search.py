@@ -4,8 +4,8 @@ loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty 
 
 with ``image = original + mask * (decode(codes, offset) - decoded_original)``, what the recognisers see
 ``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + shares[0] * MSE of chroma +
-shares[1] * (1 - SSIM) + shares[2 + i] * term_i`` between image and original; the recipe says how large the shares are, the method which
-further terms there are. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a
+shares[1] * (1 - SSIM) + shares[2 + i] * price_i`` between image and original; the recipe says how large the shares are, the method which
+further prices there are: of what happens inside the generator, then of the image. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a
 cotangent.
 """
 
@@ -53,9 +53,17 @@ def combine(decoded: Tensor, decoded_original: Tensor, original: Tensor, mask: T
 
 
 class Decode(nn.Module):
-    """A generator as a search sees it: ``inputs`` by name (one of them ``offset``) to an image [1, 3, S, S]."""
+    """A generator as a search sees it: ``inputs`` by name (one of them ``offset``) to an image [1, 3, S, S].
+
+    One that prices what happens inside it takes ``price_inputs`` for that, and says so in :meth:`priced`.
+    """
 
     inputs: tuple[str, ...]
+    price_inputs: tuple[str, ...] = ()
+
+    def priced(self, **given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The image, and prices [1] of its own by name."""
+        return self(**given), {}
 
 
 class Term(nn.Module):
@@ -92,7 +100,7 @@ class SearchDecode(nn.Module):
 class SearchStep(nn.Module):
     """The fused step; ``surrogates`` map canonical crops [1, 3, 256, 256] to unit embeddings, in the order of ``weights``.
 
-    ``terms``: further prices, by the name under which they are put out, in the order of ``shares[2:]``.
+    ``terms``: further prices, by the name under which they are put out; ``shares[2:]`` are in the order of the generator's own and these.
     Weights that arrive as inputs (a recogniser whose tensors live in an installed package) are passed on by prefix: a surrogate
     that has an attribute ``weight_names`` is called with those keyword arguments.
     """
@@ -108,7 +116,7 @@ class SearchStep(nn.Module):
         penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original)."""
-        decoded = self.decode(**{name: named[name] for name in self.decode.inputs})
+        decoded, priced = self.decode.priced(**{name: named[name] for name in (*self.decode.inputs, *self.decode.price_inputs)})
         image = combine(decoded, decoded_original, original, mask)
         seen = rows @ image @ cols + noise
         similarities = []
@@ -120,9 +128,9 @@ class SearchStep(nn.Module):
         mse = difference.square().mean().reshape(1)
         chroma = (difference - luma(difference)).square().mean().reshape(1)
         penalty = mse + shares[0] * chroma + shares[1] * (1 - ssim(image, original)).reshape(1)
-        priced = {}
-        for index, (name, term) in enumerate(self.terms.items()):
+        for name, term in self.terms.items():
             priced[name] = term(image, **{key: named[key] for key in term.inputs})  # type: ignore[union-attr]
-            penalty = penalty + shares[2 + index] * priced[name]
+        for index, price in enumerate(priced.values()):
+            penalty = penalty + shares[2 + index] * price
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
         return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, **priced, "difference": difference}
