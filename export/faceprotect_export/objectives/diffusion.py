@@ -134,3 +134,43 @@ def difference(maps: Sequence[Tensor], plain: Tensor) -> Tensor:
     """Sum over layers of the mean squared difference from packed maps [M]."""
     parts = plain.split([one.numel() for one in maps])
     return torch.stack([(one.reshape(-1) - part).square().mean() for one, part in zip(maps, parts, strict=True)]).sum()
+
+
+class NoiseLink(nn.Module):
+    """The UNet at one step as a link of a chain (``faceprotect_engines/chain.py``), for models too large to fuse three of them.
+
+    ``loss`` = <noise, noise_cotangent> + structure * structure_cotangent, so that its gradient to ``latent`` is the vector-Jacobian product.
+    """
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, latent: Tensor, time: Tensor, embedding: Tensor, maps: Tensor, noise_cotangent: Tensor, structure_cotangent: Tensor
+    ) -> dict[str, Tensor]:
+        noise, found = self.model.predict(latent, time, embedding)
+        structure = difference(found, maps).reshape(1)
+        loss = (noise * noise_cotangent).sum() + (structure * structure_cotangent).sum()
+        return {"loss": loss.reshape(1), "noise": noise, "structure": structure}
+
+
+class DecoderLink(nn.Module):
+    """The decoder as a link of a chain: ``loss`` = <decoded, image_cotangent>."""
+
+    def __init__(self, model: LatentDiffusion) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, latent: Tensor, image_cotangent: Tensor) -> dict[str, Tensor]:
+        decoded = self.model.codec.decode(latent)  # type: ignore[operator]
+        return {"loss": (decoded * image_cotangent).sum().reshape(1), "decoded": decoded}
+
+
+class Decoded(Decode):
+    """Nothing left to decode: ``offset`` is the decoded image. What a search step is at the end of a chain."""
+
+    inputs = ("offset",)
+
+    def forward(self, offset: Tensor) -> Tensor:
+        return offset
