@@ -19,7 +19,6 @@ import click
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.methods import METHODS
 from faceprotect_sdk.methods.search import JOINING
 from harness.measure import Look
 from harness.pairs import read_pairs
@@ -51,7 +50,7 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
         changed("no structure term", {"parameters.structure_share": 0.0}),
         changed("20 steps", {"parameters.steps": 20}),
         changed("80 steps", {"parameters.steps": 80}),
-        *(_style_rows(changed) if method == "style" else ()),
+        *(_style_rows(changed) if method == "style" else _diffusion_rows(changed) if method == "diffusion" else ()),
         *(replace(base, key=f"without {name}", without=(name,)) for name in (DLIB, CONV, *fetched)),
         replace(base, key="with the student with attention", surrogates=(attention,)),
     ]
@@ -77,21 +76,42 @@ def _style_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list
     ]
 
 
+def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list[Setting]:
+    """Departures from the published way; those with engines of their own need a zoo that has them (``faceprotect_export.zoo --help``)."""
+    published = load_recipe(ZOO / "recipes" / "diffusion-published.json")["constants"]
+    stages = load_recipe(ZOO / "recipes" / "diffusion.json")["stages"]
+    one = {
+        "stages.0.outputs": {"level_2": "latent", "embedding": "embedding"},
+        "constants.times": [101], "constants.moves": [1.05732542, -0.304612437],
+        "stages.1.outputs": {"decoded": "decoded_original", "maps_0": "maps_0"}, "stages.1.engine": "diffusion-decode-one",
+        "stages.2.engine": "diffusion-step-one",
+        **{f"stages.{n}.inputs": {k: v for k, v in stages[n]["inputs"].items() if k[-2:] not in ("_1", "_2")} for n in (1, 2)},
+    }  # fmt: skip
+    return [
+        changed("one step, from less noise", one),
+        changed("levels as published", {f"constants.{name}": published[name] for name in ("times", "moves")}),
+        changed("attention maps held", {"parameters.attention_share": 1.0}),
+        changed("gradient through the last step", {"stages.2.engine": "diffusion-step-last"}),
+        changed("gradient through the decoder", {"stages.2.engine": "diffusion-step-decoder"}),
+    ]
+
+
 @click.command()
-@click.option("--method", type=click.Choice(METHODS), default="latent", show_default=True)
+@click.option("--method", type=click.Choice(["latent", "style", "diffusion"]), default="latent", show_default=True)
 @click.option("--pairs", required=True, type=FOLDER)
 @click.option("--fr", required=True, type=FOLDER)
 @click.option("--teachers", multiple=True, type=FOLDER, help="Engines of the students' teachers.")
 @click.option("--targets", type=FOLDER, help="A pairs folder with target_images/, for tip-im.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="What was measured.  [default: OUT without .json]")
+@click.option("--zoo", type=FOLDER, default=ZOO, help="Engines and recipes, instead of those that ship.")
 @click.option("--only", multiple=True, help="Names of rows to measure (the first always is).")
 @click.option("--psnr", default=36.0, show_default=True, help="Of the noise in pixels before encoding, which takes some away.")
 @click.option("--limit", type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=available_cores(), show_default="one per core")
 def main(
-    method: str, pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None,
+    method: str, pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None, zoo: Path,
     only: tuple[str, ...], psnr: float, limit: int | None, seed: int, workers: int,
 ) -> None:  # fmt: skip
     """Measure every row and write one JSON."""
@@ -103,7 +123,7 @@ def main(
             raise click.UsageError(f"no row is called {sorted(unknown)}; there are: {', '.join(row.key for row in rows)}")
         rows = [row for row in rows if not only or row.key in only or row.key == method]
         rows = [row for row in rows if row.method != "tip-im" or goal.rivals]
-        look = Look(fr, ("judge",), goal, seed=seed)
+        look = Look(fr, ("judge",), goal, seed=seed, zoo=zoo)
         measured = run(rows, read_pairs(pairs)[:limit], look, work or out.with_suffix(""), workers)
         result = document(measured, rows, look, command_line(), workers)
     except FAILURES as error:

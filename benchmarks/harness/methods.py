@@ -28,7 +28,7 @@ from faceprotect_sdk.recognisers import EngineRecogniser
 from faceprotect_sdk.room import EngineRoom
 from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
-from harness.settings import CLEAN, LITERAL, Goal, Setting, patched
+from harness.settings import CLEAN, LEARNT, LITERAL, Goal, Setting, patched
 
 QUALITY = 95
 #: Of the generators that the literal forms run on.
@@ -106,6 +106,8 @@ class Runner:
 
     def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
         """Towards the target: away from the opposite of its embedding, until past the threshold by a margin, or to the budget."""
+        if self.setting.method in LEARNT:
+            raise UsageError(f"{self.setting.method} has learnt its goals, and this is none of them: measure it with --goal dodge")
         strength = strength_of(self.setting.method, self.setting.strength)
         target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(

@@ -19,6 +19,8 @@ GoalKind = Literal["dodge", "decoy", "impersonate"]
 CLEAN = "none"
 #: Published methods as they are written (literal.py), for comparison.
 LITERAL = ("gift",)
+#: Methods that start with what a network has learnt.
+LEARNT = ("fast", "auto")
 PSNR = 37.0
 
 

@@ -15,7 +15,6 @@ from faceprotect_engines.engine import BaseEngine, Engine
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
 
 
-
 class DenoisingChain(BaseEngine):
     """`steps` denoising steps (arXiv 2503.10350, section 3), a decoder, and a search step on the decoded image.
 
@@ -28,7 +27,8 @@ class DenoisingChain(BaseEngine):
         """Read the links' specs; nothing runs."""
         self._steps, self._noise, self._decoder, self._image = steps, noise, decoder, image
         latent, embedding, maps = (noise.spec.input(tensor) for tensor in ("latent", "embedding", "maps"))
-        inputs = [latent, _renamed(latent, "offset"), TensorSpec("times", "float32", (steps,)), TensorSpec("moves", "float32", (2 * steps,))]
+        inputs = [latent, _renamed(latent, "offset")]
+        inputs += [TensorSpec("times", "float32", (steps,)), TensorSpec("moves", "float32", (2 * steps,))]
         for step in range(steps):
             inputs += [_renamed(embedding, f"embedding_{step}"), _renamed(maps, f"maps_{step}")]
         inputs += [tensor for tensor in image.spec.inputs if tensor.name != "offset"]

@@ -77,7 +77,7 @@ class EngineRecipe:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     package: PackageSource | None = None
     weights_inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    weights: Literal["fp32", "fp16"] = "fp32"
+    weights: Literal["fp32", "fp16", "int8"] = "fp32"
     arithmetic: Literal["fp32", "fp16"] = "fp32"
     fold: Literal["export", "load"] = "export"
     gradient_scale: float = 1.0
@@ -157,7 +157,7 @@ def _manifest(
 
 
 def _long(precision: str) -> str:
-    return {"fp32": "float32", "fp16": "float16"}[precision]
+    return {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
 
 
 def _run(recipe: EngineRecipe, folder: Path, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

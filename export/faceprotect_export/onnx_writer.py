@@ -4,6 +4,8 @@ Where weights live and in what precision they are stored is chosen here:
 
 * ``weights="fp16"`` stores every float tensor that float16 holds *exactly* in two bytes, behind a Cast that the runtime folds when it
   loads the engine. Round the module first (:func:`round_weights`) and parity stays exact, because the reference is rounded too.
+* ``weights="int8"`` stores matrices and kernels in one byte, with a power of two per row as their scale, where that holds them exactly
+  (:func:`round_rows`); the rest as "fp16" does. Arithmetic stays in float32.
 * ``external`` lets an input of the traced function be a tensor of an installed package's file: its offset is written, not its values,
   and everything derived from it (flipped kernels, folded norms) is left as nodes that the runtime folds at load.
 """
@@ -33,6 +35,8 @@ OPSET, IR = 18, 10
 PRODUCER = "faceprotect-export"
 #: Tensors smaller than this are not worth a Cast node.
 _SMALL = 256
+#: Smaller ones than this are not worth rounding to a byte.
+_FEW = 4096
 
 _TYPES = {
     torch.float32: TensorProto.FLOAT,
@@ -111,6 +115,14 @@ class _Builder:
         array = tensor.detach().cpu().contiguous().numpy()
         if weights == "fp32" or array.dtype != np.float32 or array.size < _SMALL:
             return self.constant(array)
+        if weights == "int8" and array.ndim > 1 and array.size >= _FEW:
+            for axis in (0, 1):
+                scale = row_scale(array, axis)
+                rows = np.rint(array / scale)
+                if np.array_equal(rows * scale, array):
+                    self._prefix = f"{name}.float"
+                    whole = [self.constant(rows.astype(np.int8)), self.constant(scale.ravel())]
+                    return str(self.emit("DequantizeLinear", whole, axis=axis))
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if not np.array_equal(half.astype(np.float32), array):
@@ -125,6 +137,22 @@ def round_weights(module: nn.Module) -> nn.Module:
         for tensor in [*module.parameters(), *module.buffers()]:
             if tensor.dtype == torch.float32 and tensor.numel() >= _SMALL:
                 tensor.copy_(tensor.half().float())
+    return module
+
+
+def row_scale(array: NDArray[np.float32], axis: int = 0) -> NDArray[np.float32]:
+    """Powers of two that bring the rows of ``array`` along ``axis`` into -127..127, shaped to divide it."""
+    largest = np.abs(array).max(tuple(k for k in range(array.ndim) if k != axis), keepdims=True)
+    return np.asarray(np.exp2(np.ceil(np.log2(np.maximum(largest, 1e-20) / 127))), np.float32)
+
+
+def round_rows(module: nn.Module) -> nn.Module:
+    """Round matrices and kernels of 4,096 numbers or more to what a byte and a power of two per row hold, in place; returns the module."""
+    with torch.no_grad():
+        for tensor in module.parameters():
+            if tensor.ndim > 1 and tensor.numel() >= _FEW:
+                scale = torch.from_numpy(row_scale(tensor.detach().numpy()))
+                tensor.copy_((tensor / scale).round() * scale)
     return module
 
 
@@ -170,7 +198,7 @@ def _value_info(name: str, tensor: Tensor) -> onnx.ValueInfoProto:
 def to_onnx(
     graph_module: GraphModule,
     *,
-    weights: Literal["fp32", "fp16"] = "fp32",
+    weights: Literal["fp32", "fp16", "int8"] = "fp32",
     arithmetic: Literal["fp32", "fp16"] = "fp32",
     fold: Literal["export", "load"] = "export",
     external: Mapping[str, ExternalTensor] | None = None,
@@ -239,7 +267,7 @@ def write(
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
     *,
-    weights: Literal["fp32", "fp16"] = "fp32",
+    weights: Literal["fp32", "fp16", "int8"] = "fp32",
     arithmetic: Literal["fp32", "fp16"] = "fp32",
     fold: Literal["export", "load"] = "export",
     external: Mapping[str, ExternalTensor] | None = None,

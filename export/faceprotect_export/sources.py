@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from faceprotect_export.dlib_engine import FILE, PACKAGE
 from faceprotect_export.modules.autoencoder import Autoencoder
+from faceprotect_export.modules.diffusion import LatentDiffusion, read_diffusion
+from faceprotect_export.modules.fast import Fast, read_fast
 from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.modules.students import build_student
 from faceprotect_export.modules.style import Style, read_style
-from faceprotect_export.onnx_writer import round_weights
+from faceprotect_export.onnx_writer import round_rows, round_weights
 from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
 
@@ -49,6 +51,15 @@ class Sources:
     def style(self) -> Style:
         """The trained style generator, its encoder and the spread of its codes."""
         return read_style(*checkpoint.load(self.weights / "style.safetensors"))
+
+    def diffusion(self) -> LatentDiffusion:
+        """The trained diffusion model on the latent of the autoencoder."""
+        tensors, facts = checkpoint.load(self.weights / "diffusion.safetensors")
+        return read_diffusion(tensors, facts, self.autoencoder())
+
+    def fast(self) -> Fast:
+        """The one-pass student, its matrices and kernels rounded to a byte a number."""
+        return round_rows(read_fast(*checkpoint.load(self.weights / "fast.safetensors")))  # type: ignore[return-value]
 
     def keypoints(self) -> KeypointNet:
         """The trained key point net, its normalisation folded."""

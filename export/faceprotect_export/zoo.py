@@ -25,6 +25,14 @@ from faceprotect_export.sharing import share
 from faceprotect_export.sources import Sources, card
 from faceprotect_export.surrogate import DESCRIBE, samples_for, smooth_samples, surrogate_function
 from faceprotect_export.train import checkpoint
+from faceprotect_export.zoo_diffusion import (
+    DEPARTURES,
+    build_diffusion_decode,
+    build_diffusion_invert,
+    build_diffusion_null_text,
+    build_diffusion_step,
+)
+from faceprotect_export.zoo_fast import build_fast
 from faceprotect_export.zoo_style import build_keypoints, build_style_encoder, build_style_invert, build_style_step
 
 
@@ -119,11 +127,22 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "style-encoder": build_style_encoder,
     "style-invert": build_style_invert,
     "style-step": build_style_step,
+    "diffusion-decode": build_diffusion_decode,
+    "diffusion-invert": build_diffusion_invert,
+    "diffusion-null-text": build_diffusion_null_text,
+    "diffusion-step": build_diffusion_step,
+    "fast": build_fast,
     "sface": _build_sface,
+    **DEPARTURES,
 }
 #: Engines that hold the networks of others, and which.
 SHARED: dict[str, tuple[str, ...]] = {
     "latent-step": ("student-conv", "latent-decode"),
+    "diffusion-decode": ("latent-decode",),
+    "diffusion-invert": ("face-encoder", "diffusion-decode"),
+    "diffusion-null-text": ("diffusion-decode",),
+    "diffusion-step": ("student-conv", "latent-decode", "diffusion-decode"),
+    "fast": ("face-encoder", "latent-decode", "student-conv"),
     "style-step": ("student-conv", "style-invert", "keypoints"),
 }
 
@@ -136,14 +155,14 @@ SHARED: dict[str, tuple[str, ...]] = {
 @click.option("--sface", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="OpenCV Zoo's file, for the engine sface.")
 @click.option("--program", is_flag=True, help="Also write model.pt2, for the torch backend.")
 def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, sface: Path | None, program: bool) -> None:
-    """Build the engines NAMES (default: all, sface only with its file) into OUT."""
+    """Build the engines NAMES (default: all that ship, sface only with its file) into OUT."""
     torch.manual_seed(0)
     if crops:
         pictures = [torch.from_numpy(c).permute(2, 0, 1)[None].float() / 255 for c in np.load(crops, mmap_mode="r")[:3]]
     else:
         pictures = smooth_samples(3)
     sources = Sources(weights, tuple(pictures), program, sface)
-    for name in names or [name for name in BUILDERS if sface or name != "sface"]:
+    for name in names or [name for name in BUILDERS if name not in DEPARTURES and (sface or name != "sface")]:
         click.echo(f"building {name}", err=True)
         BUILDERS[name](sources, out / name)
         if name in SHARED:

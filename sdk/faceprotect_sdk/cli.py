@@ -73,7 +73,11 @@ faces_option = click.option(
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
-@click.option("--method", default="latent", show_default=True, help="latent, or style, which holds the features better but costs more.")
+@click.option(
+    "--method", default="auto", show_default=True,
+    help="auto: what fast finds in one pass and, where that is not enough, latent's search from there. fast alone, latent, diffusion, or "
+    "style, which holds the features better but costs more.",
+)
 @click.option(
     "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
     help="Away from oneself, or towards a synthetic face that belongs to nobody.",
@@ -87,6 +91,10 @@ faces_option = click.option(
     help="Points on a measured curve, of quality and of faces that a recogniser outside the search no longer matches: "
     "low 37.8 dB, 89 %; medium 36.7 dB, 96 %; high 34.7 dB, 99 % (latent; style: low 36.6 dB, 80 %; medium 35.0 dB, 92 %; "
     "high 32.6 dB, 97 %).",
+)
+@click.option(
+    "--time-budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    help="Per photo, for all searches of it; what is found by then is scored and, if it is enough, written.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and lossy WebP.")

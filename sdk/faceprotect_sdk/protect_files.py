@@ -36,6 +36,7 @@ class ProtectFiles:
         without: Sequence[str],
         judge: Sequence[str],
         installed_judges: bool,
+        time_budget: float | None,
         device: str,
         threads: int | None,
     ) -> None:
@@ -55,6 +56,7 @@ class ProtectFiles:
             judges=judge,
             installed_judges=installed_judges,
             quality=quality,
+            time_budget=time_budget,
             threads=threads,
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +46,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str = "latent",
+        method: str = "auto",
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -56,6 +58,7 @@ class Protector:
         installed_judges: bool = True,
         quality: int = DEFAULT_QUALITY,
         attempts: int = ATTEMPTS,
+        time_budget: float | None = None,
         threads: int | None = None,
         store: Store | None = None,
     ) -> None:
@@ -70,8 +73,9 @@ class Protector:
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
         ``installed_judges``, dlib where it is installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per
-        face, each going further, for as long as the written bytes are still matched. Raises UsageError for a value out
-        of range.
+        face, each going further, for as long as the written bytes are still matched. ``time_budget``: seconds after which no
+        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. Raises UsageError for a
+        value out of range.
         """
         if goal not in get_args(Goal):
             raise UsageError(f"there is no goal '{goal}'; choose one of: {', '.join(get_args(Goal))}")
@@ -81,7 +85,10 @@ class Protector:
             raise UsageError(f"quality must be 1 to 100, got {quality}")
         if attempts < 1:
             raise UsageError(f"attempts must be at least 1, got {attempts}")
+        if time_budget is not None and not time_budget > 0:
+            raise UsageError(f"time_budget must be above 0 seconds, got {time_budget}")
         self.strength = str(strength)
+        self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         self._room = EngineRoom(store or Store(), device, threads)
         self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without)
@@ -192,12 +199,13 @@ class Protector:
             ]
         mask = face_mask()
         data = b""
+        end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
         for attempt in range(self.attempts):
-            for session in sessions:
-                if session.wants_search:
-                    own_seed = _face_seed(seed, session.index, attempt)
-                    with watch("search"):
-                        session.search(self._method, mask, own_seed, progress, len(chosen))
+            wanting = [session for session in sessions if session.wants_search]
+            for place, session in enumerate(wanting):
+                own_seed = _face_seed(seed, session.index, attempt)
+                with watch("search"):
+                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place))
             with watch("encode"):
                 changed = source.pixels
                 for session in sessions:
@@ -208,7 +216,7 @@ class Protector:
                 written = load(data).rgb8()
                 for session in sessions:
                     session.score(written, self._look)
-            if not any(session.wants_search for session in sessions):
+            if not any(session.wants_search for session in sessions) or time.monotonic() > end:
                 break
         with watch("quality"):
             results = tuple(session.result(written) for session in sessions)
@@ -271,6 +279,12 @@ class Protector:
 def _face_seed(seed: int, face: int, attempt: int) -> int:
     """A seed of its own for every face and attempt."""
     return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _share(end: float, faces: int) -> float:
+    """When the next of so many faces has to be ready: the time left is shared evenly."""
+    now = time.monotonic()
+    return now + (end - now) / faces
 
 
 def _report(progress: ProgressCallback | None, event: Progress) -> None:

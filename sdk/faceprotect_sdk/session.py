@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,7 +138,13 @@ class FaceSession:
         return self.found is None or not self.verdicts or any(one.matched for one in self.verdicts)
 
     def search(
-        self, method: Method, mask: NDArray[np.float32], seed: int, progress: ProgressCallback | None, faces: int
+        self,
+        method: Method,
+        mask: NDArray[np.float32],
+        seed: int,
+        progress: ProgressCallback | None,
+        faces: int,
+        deadline: float = math.inf,
     ) -> None:
         """Search once; beyond the first time with a margin widened by what was missing, and a wider budget."""
         if self.verdicts:
@@ -151,7 +158,10 @@ class FaceSession:
                 progress(Progress("search", self.index, faces, step, steps))
 
         limits = {one.name: self._limit(one) for one in method.surrogates()}
-        request = SearchRequest(self.crop, mask, self.references, limits, self.strength.budget, seed, report, self.origins)
+        decoy = self.decoy.name if self.decoy else None
+        request = SearchRequest(
+            self.crop, mask, self.references, limits, self.strength.budget, seed, report, self.origins, decoy, deadline
+        )
         self.found = method.search(request)
         self.attempts += 1
         self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]

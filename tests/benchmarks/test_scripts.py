@@ -95,7 +95,7 @@ def test_ablations_of_style_ask_what_each_of_its_parts_is_worth() -> None:
     assert rows["no diversity"].recipe == {"stages.3.draws.probability": 0.0}
 
 
-@pytest.mark.parametrize("method", ["latent", "style"])
+@pytest.mark.parametrize("method", ["latent", "style", "diffusion"])
 def test_every_patch_of_an_ablation_fits_the_recipe_that_ships(method: str) -> None:
     from faceprotect_engines.recipe import load_recipe
     from faceprotect_engines.recipe_schema import parse_recipe

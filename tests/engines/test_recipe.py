@@ -386,8 +386,7 @@ def test_progress_may_cancel(bench: Bench) -> None:
 
 
 def test_an_engine_without_the_gradient_is_named(bench: Bench) -> None:
-    recipe = {**RECIPE, "stages": [{"kind": "descend", "engine": "decode", "variable": "offset", "inputs": {"original": "original"}, "steps": 1,
-                                    "optimiser": {"name": "adamw", "learning_rate": 1.0}}]}  # fmt: skip
+    recipe = changed(engine="decode", draws=None, constraint=None, join=None, keep={})
     with pytest.raises(RecipeError, match=r"decode.*grad_offset.*\[export\]"):
         bench.run(recipe)
 

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from export_tools import parity_of
-from harness.literal_diffusion import weaken
 from torch import Tensor, nn
 
 from faceprotect_engines.chain import DenoisingChain
@@ -35,6 +34,7 @@ from faceprotect_export.objectives.diffusion import (
 )
 from faceprotect_export.objectives.search import Decode, SearchStep, reference_input
 from faceprotect_export.vjp import gradient_function
+from harness.literal_diffusion import weaken
 
 SIDE = 32
 

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from faceprotect_export.onnx_writer import ExternalTensor, WriteError, round_weights, write
+from faceprotect_export.onnx_writer import ExternalTensor, WriteError, round_rows, round_weights, write
 from faceprotect_export.parity import compare, run_onnx
 from faceprotect_export.vjp import NamedFunction, gradient_function, trace
 
@@ -64,6 +64,25 @@ def test_half_storage_never_changes_a_value(tmp_path: Path) -> None:
     """Weights that float16 does not hold exactly stay float32."""
     parity, _ = parity_of(loss_of(network()), IMAGE, ["x"], tmp_path, weights="fp16")
     assert parity.relative_error < 1e-5
+
+
+def test_byte_storage_is_exact_for_rounded_rows_and_a_quarter_as_large(tmp_path: Path) -> None:
+    """Matrices and kernels; what is rounded is off by less than a 63rd of its row's largest."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 16))
+    before = [weight.detach().clone() for weight in net.parameters()]
+    function = loss_of(round_rows(net).requires_grad_(False))
+    for old, new in zip(before, net.parameters(), strict=True):
+        largest = old.abs().reshape(len(old), -1).amax(1)
+        assert ((old - new).abs().reshape(len(old), -1).amax(1) <= largest / 126).all()
+    plain, large = parity_of(function, IMAGE, ["x"], tmp_path)
+    parity, small = parity_of(function, IMAGE, ["x"], tmp_path, weights="int8", fold="load")
+    assert max(parity.outputs[name].relative_error for name in ("y", "grad_x")) < 1e-5
+    assert small.ByteSize() < 0.35 * large.ByteSize()
+    assert plain.outputs["y"].relative_error < 1e-5
+    odd = nn.Sequential(nn.Conv2d(3, 512, 3), nn.Flatten())
+    never, _ = parity_of(loss_of(odd.requires_grad_(False)), IMAGE, ["x"], tmp_path, weights="int8")
+    assert never.outputs["grad_x"].relative_error < 1e-5  # what bytes do not hold exactly stays as it is
 
 
 def test_fold_at_load_stores_each_kernel_once(tmp_path: Path) -> None:

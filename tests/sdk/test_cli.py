@@ -6,16 +6,24 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import toy_zoo
 from PIL import Image
 
+from faceprotect_engines.backends.ort import OrtEngine
+from faceprotect_engines.manifest import FileEntry, read_manifest, write_manifest
 from faceprotect_sdk import Photo, Protector, ProtectResult
 from faceprotect_sdk.cli import main
 
@@ -215,14 +223,14 @@ def test_devices_and_engines_that_are_not_there(
     broken = tmp_path / "zoo"
     shutil.copytree(zoo, broken)
     monkeypatch.setattr("faceprotect_engines.store.ZOO", broken)
-    model = broken / "face-encoder" / "model.onnx"
+    model = broken / "fast" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"\0")
     code, _, error = _run(capsys, "protect", png, *QUIET)
     assert code == 5
     assert "model.onnx" in error
     code, documents, _ = _run(capsys, "engines", "verify", "--json")
     assert code == 5
-    assert [document["name"] for document in documents if not document["ok"]] == ["face-encoder"]
+    assert [document["name"] for document in documents if not document["ok"]] == ["fast"]
     shutil.rmtree(broken / "latent-step")
     code, _, error = _run(capsys, "protect", png, *QUIET)
     assert code == 5
@@ -367,3 +375,60 @@ def test_what_nobody_foresaw_ends_one_input_only(
     assert code == 1
     assert [document["status"] for document in documents] == ["error", "protected"]
     assert "internal error" in error
+
+
+def _edited(zoo: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = zoo / "recipes" / "latent.json"
+    recipe = json.loads(path.read_text())
+    change(recipe)
+    path.write_text(json.dumps(recipe))
+
+
+def _without_gradient(zoo: Path) -> None:
+    folder = zoo / "latent-step"
+    model = onnx.load(str(folder / "model.onnx"))
+    kept = [output for output in model.graph.output if output.name != "grad_offset"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    write_manifest(folder, replace(read_manifest(folder), files={"graph": FileEntry("model.onnx")}))
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("shape", r"latent-step.*'mask'.*\[1, 1, 256, 256\]"),
+        ("infinite", "gradient is no longer finite"),
+        ("gradient", "latent-step.*grad_offset"),
+        ("memory", "latent-step.*memory.*--threads 1"),
+    ],
+)
+def test_a_search_that_cannot_go_on_says_why_and_writes_nothing(
+    fault: str, named: str, zoo: Path, png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "zoo"
+    shutil.copytree(zoo, broken)
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", broken)
+    if fault == "shape":
+        _edited(broken, lambda recipe: recipe["stages"][-1]["inputs"].update(mask="original"))
+    elif fault == "infinite":
+        _edited(broken, lambda recipe: recipe["stages"][-1].update(start_std=1e38))
+    elif fault == "gradient":
+        _without_gradient(broken)
+    else:
+        run = OrtEngine._execute
+
+        def starved(engine: OrtEngine, feeds: Any) -> Any:
+            if engine.spec.name == "latent-step":
+                engine._session = SimpleNamespace(run=_exhausted)
+            return run(engine, feeds)
+
+        monkeypatch.setattr(OrtEngine, "_execute", starved)
+    code, _, error = _run(capsys, "protect", png, "--method", "latent", *QUIET)
+    assert code == 5
+    assert re.search(named, error), error
+    assert list(_folder(tmp_path)) == ["me.png"]
+
+
+def _exhausted(*_: Any) -> None:
+    raise MemoryError

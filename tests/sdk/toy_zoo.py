@@ -197,6 +197,28 @@ def _make_autoencoder(root: Path) -> None:
     g.save(root / "latent-decode", _DECODE_INPUTS, {"image": IMAGE, "decoded": IMAGE}, role="decoder")
 
 
+GOALS = ("dodge", "first", "second")
+
+
+def make_fast(folder: Path, gain: float = 1e-4) -> None:
+    """A student that has learnt one pattern, ``gain`` times the budget high: too little to fool anybody, unless it is made strong."""
+    g = Graph()
+    g.op("AveragePool", "original", name="latent", kernel_shape=[8, 8], strides=[8, 8])
+    pattern = np.random.default_rng(5).standard_normal(LATENT) * gain
+    budget, turned = g.op("Reshape", "budget", g.const([1, 1, 1, 1], np.int64)), g.op("Gather", "goal", g.const([0], np.int64), axis=1)
+    sign = g.op("Reshape", g.op("Sub", g.op("Mul", turned, g.const(2.0)), g.const(1.0)), g.const([1, 1, 1, 1], np.int64))
+    g.op("Mul", g.op("Mul", g.const(pattern), budget), sign, name="offset")
+    _grow(g, "latent", name="decoded_original")
+    g.op("Mul", "mask", _grow(g, "offset"), name="difference")
+    g.save(
+        folder,
+        {"original": IMAGE, "mask": MASK, "budget": (1,), "goal": (1, len(GOALS))},
+        {"difference": IMAGE, "offset": LATENT, "latent": LATENT, "decoded_original": IMAGE},
+        role="protector",
+        metadata={"goals": list(GOALS), "surrogates": list(SURROGATES)},
+    )
+
+
 _DECODE_INPUTS = {"latent": LATENT, "offset": LATENT, "decoded_original": IMAGE, "original": IMAGE, "mask": MASK}
 
 
@@ -277,6 +299,21 @@ def recipe(steps: int = 40) -> dict:
     }
 
 
+def fast_recipe() -> dict:
+    """The recipe of the method ``fast`` over these engines."""
+    inputs = {name: name for name in ("original", "mask", "budget", "goal")}
+    stage = {"kind": "map", "engine": "fast", "inputs": inputs, "outputs": {"difference": "difference"}}
+    return {"schema": 1, "name": "fast", "stages": [stage]}
+
+
+def auto_recipe() -> dict:
+    """The recipe of the method ``auto``: the student, then the search from there."""
+    first, search = fast_recipe()["stages"][0], recipe()["stages"][-1]
+    first["outputs"] = {name: name for name in ("offset", "latent", "decoded_original")}
+    search["constraint"]["accept_start"] = 1
+    return {**recipe(), "name": "auto", "stages": [first, search]}
+
+
 def build(root: Path) -> Path:
     """Write the whole zoo into ``root`` and return it."""
     _make_detector(root / "face-detector")
@@ -286,7 +323,9 @@ def build(root: Path) -> Path:
     make_judge(root / "toy-judge", 0, 1)
     _make_step(root / "latent-step")
     (root / "recipes").mkdir(exist_ok=True)
-    (root / "recipes" / "latent.json").write_text(json.dumps(recipe()))
+    make_fast(root / "fast")
+    for document in (recipe(), fast_recipe(), auto_recipe()):
+        (root / "recipes" / f"{document['name']}.json").write_text(json.dumps(document))
     return root
 
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from faceprotect_export.modules.diffusion import LatentDiffusion
 from faceprotect_export.objectives.search import Decode
 
-
 #: Time steps passed on the way up to a noisy latent, lowest first: the first four of a grid of 20.
 LEVELS = (1, 51, 101, 151)
 #: Time steps of the way down as the published code has it, which sets out from the latent of 151 as if it were that of 101: a shift by
@@ -139,7 +138,8 @@ def difference(maps: Sequence[Tensor], plain: Tensor) -> Tensor:
 class NoiseLink(nn.Module):
     """The UNet at one step as a link of a chain (``faceprotect_engines/chain.py``), for models too large to fuse three of them.
 
-    ``loss`` = <noise, noise_cotangent> + structure * structure_cotangent, so that its gradient to ``latent`` is the vector-Jacobian product.
+    ``loss`` = <noise, noise_cotangent> + structure * structure_cotangent, so that its gradient to ``latent`` is the
+    vector-Jacobian product.
     """
 
     def __init__(self, model: LatentDiffusion) -> None:

@@ -5,8 +5,8 @@ loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty 
 with ``image = original + mask * (decode(codes, offset) - decoded_original)``, what the recognisers see
 ``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + shares[0] * MSE of chroma +
 shares[1] * (1 - SSIM) + shares[2 + i] * price_i`` between image and original; the recipe says how large the shares are, the method which
-further prices there are: of what happens inside the generator, then of the image. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a
-cotangent.
+further prices there are: of what happens inside the generator, then of the image. The last term of the
+loss lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
     latents = read_latents(list(crops), weights, out / "latents.npy")
     config, alphas = DiffusionConfig(), alphas_cumprod()
     order = np.random.default_rng(seed).permutation(latents.shape[1])
-    held, known = order[:HELD_OUT], order[HELD_OUT:]
+    apart = min(HELD_OUT, len(order) // 4)
+    held, known = order[:apart], order[apart:]
     scaling = float(1 / np.std(latents[0, known[:512]].astype(np.float32)))
     model = Denoiser(config).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -126,7 +127,8 @@ def held_out_loss(average: dict[str, Tensor], config: DiffusionConfig, latents: 
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     found = {}
     for at in (51, 151, 401, 801):
-        parts = [model.loss(l, torch.full((len(l),), at), n, alphas) for l, n in zip(latents.split(32), noise.split(32), strict=True)]
+        pairs = zip(latents.split(32), noise.split(32), strict=True)
+        parts = [model.loss(some, torch.full((len(some),), at), added, alphas) for some, added in pairs]
         found[f"held_{at}"] = round(float(torch.cat(parts).mean()), 5)
     return found
 

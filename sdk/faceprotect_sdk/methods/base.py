@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -51,6 +52,9 @@ class Strength:
 #: search; medium 36.7 dB, 0.976, 96 %; high 34.7 dB, 0.968, 99 %. style: 36.6 dB, 0.979, 80 %; 35.0 dB, 0.973, 92 %; 32.6 dB, 0.963, 97 %.
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    "auto": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "style": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.0005), "high": Strength(3.0, 0.0009)},
 }
 
@@ -63,7 +67,8 @@ class SearchRequest:
     surrogate name to the unit embedding [1, E] to move away from: the face's own, or the unit vector to it
     from a decoy's.
     ``limits``: surrogate name to the similarity to get below; ``origins``: to that of the photo as it is, where that is
-    not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps).
+    not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps). ``decoy``: name of the face to be taken for, if
+    there is one. ``deadline``: time.monotonic() after which the search ends with what it has.
     """
 
     crop: NDArray[np.float32]
@@ -74,6 +79,8 @@ class SearchRequest:
     seed: int
     progress: Callable[[int, int], None] | None = None
     origins: Mapping[str, float] = field(default_factory=dict)
+    decoy: str | None = None
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Search in the codes of a generator for a face that no surrogate recognises, within a budget of change.
 
 ``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
-coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). The recipe of that name
+coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
+with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
+learnt what a search finds. ``auto``: the same, and where that is not enough the search of ``latent`` from there. The recipe of that name
 (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
@@ -13,6 +15,8 @@ array               shape                   content
 ``limit``           [K]                     similarity to get below
 ``origin``          [K]                     similarity of the photo as it is
 ``zero_offset``     as the searched offset  zeros
+``budget``          [1]                     the largest penalty
+``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
 ==================  ======================  ==========================================================
 
 and takes ``difference`` from it.
@@ -37,6 +41,8 @@ from faceprotect_sdk.room import EngineRoom
 
 #: Surrogates that ship as graphs only: each joins every search once its weights have been fetched.
 JOINING = ("sface",)
+#: The goal of going away from oneself, as engines with goals call it.
+DODGE = "dodge"
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -53,9 +59,7 @@ class Search:
         self.name = name
         self._room = room
         self._without = frozenset(without)
-        known = room.store.names()
-        fetched = [n for n in JOINING if n not in self._without and n in known and room.store.has_weights(n)]
-        self._joining: tuple[str | Path, ...] = (*fetched, *surrogates)
+        self._further = tuple(surrogates)
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
         self._extra: tuple[EngineRecogniser, ...] = ()
@@ -69,12 +73,29 @@ class Search:
 
     @property
     def step(self) -> str:
-        """Name of the gradient engine that the recipe searches on: that of its last descent."""
+        """Name of the engine that holds the surrogates: that of the recipe's last descent, or of its last stage."""
         return str(self._search_stage["engine"])
 
     @property
     def _search_stage(self) -> dict[str, Any]:
-        return next(stage for stage in reversed(self.recipe["stages"]) if stage["kind"] == "descend")
+        stages: list[dict[str, Any]] = self.recipe["stages"]
+        return next((stage for stage in reversed(stages) if stage["kind"] == "descend"), stages[-1])
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is a search: surrogates can be left out of one, or join it."""
+        return bool(self._search_stage["kind"] == "descend")
+
+    @property
+    def _joining(self) -> tuple[str | Path, ...]:
+        """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where there is no search."""
+        if not self.searches:
+            if self._further or self._without:
+                raise UsageError(f"'{self.name}' does not search: it takes no surrogates, and leaves none out. Use --method auto")
+            return ()
+        known = self._room.store.names()
+        fetched = [n for n in JOINING if n not in self._without and n in known and self._room.store.has_weights(n)]
+        return (*fetched, *self._further)
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
@@ -90,11 +111,11 @@ class Search:
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
         """Those of the step engine that are in use, in its order, then those that were fetched, then those of further folders."""
         if self._own is None:
-            used = self._used()
-            if not used and not self._joining:
+            used, joining = self._used(), self._joining
+            if not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joined(engine) for engine in self._joining)
+            self._extra = tuple(self._joined(engine) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
@@ -119,15 +140,15 @@ class Search:
             self._room,
             self._arrays(request),
             seed=request.seed,
-            parameters={"budget": request.budget},
+            parameters={"budget": request.budget} if "budget" in self.recipe.get("parameters", ()) else None,
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
+            deadline=request.deadline,
         )
         difference = np.asarray(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
         return SearchResult(difference, result.passed, tuple(result.trace))
 
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
-        spec = self._room(self.step).spec
         own = {surrogate.name: surrogate for surrogate in self._own or ()}
         limits = [request.limits[name] if name in own else _NOT_IN_USE for name in self._names()]
         arrays: dict[str, NDArray[Any]] = {
@@ -135,12 +156,27 @@ class Search:
             "mask": request.mask,
             "limit": np.array(limits, np.float32),
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
-            "zero_offset": spec.input(str(self._search_stage["variable"])).zeros(),
+            "budget": np.array([request.budget], np.float32),
+            **self._goal(request),
         }
-        for name in self._names():
-            reference = _reference_input(name)
-            arrays[reference] = request.references[name] if name in own else spec.input(reference).zeros()
+        if self.searches:
+            spec = self._room(self.step).spec
+            arrays["zero_offset"] = spec.input(str(self._search_stage["variable"])).zeros()
+            for name in self._names():
+                reference = _reference_input(name)
+                arrays[reference] = request.references[name] if name in own else spec.input(reference).zeros()
         return arrays
+
+    def _goal(self, request: SearchRequest) -> dict[str, NDArray[np.float32]]:
+        """Array ``goal`` for the engine of the recipe that has goals; raises UsageError for a decoy that it has not learnt."""
+        wanted = request.decoy or DODGE
+        for stage in self.recipe["stages"]:
+            if "goal" in stage["inputs"]:
+                goals = [str(goal) for goal in self._room.manifest(stage["engine"]).metadata["goals"]]
+                if wanted not in goals:
+                    raise UsageError(f"'{self.name}' has not learnt the decoy '{wanted}', only {', '.join(goals[1:])}. Use --method latent")
+                return {"goal": np.array([[float(goal == wanted) for goal in goals]], np.float32)}
+        return {}
 
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
         reference, limit = request.references[extra.name], request.limits[extra.name]

@@ -1,0 +1,124 @@
+"""Training of the denoiser and of the one-pass student: resumable, and what it says it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
+from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
+from faceprotect_export.sources import Sources
+from faceprotect_export.train import checkpoint, diffusion, fast
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
+TINY = DiffusionConfig(latent=32, size=8, widths=(16, 16), attends=(False, True), heads=2, groups=4, tokens=2, token_width=8)
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("crops") / "crops.npy"
+    small = np.random.default_rng(0).integers(0, 255, (12, 16, 16, 3), np.uint8)
+    np.save(path, small.repeat(16, 1).repeat(16, 2))
+    return path
+
+
+def run(command: object, *words: object) -> None:
+    done = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)  # type: ignore[arg-type]
+    assert done.exit_code == 0, done.output
+
+
+def test_denoiser_is_trained_in_parts(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "DiffusionConfig", lambda: TINY)
+    for steps in (2, 4):
+        run(diffusion.main, crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", steps, "--count", 4)
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curve if "loss" in row] == [2, 4]
+    tensors, facts = checkpoint.load(tmp_path / "weights.safetensors")
+    assert facts["steps"] == 4
+    model = read_diffusion(tensors, facts, Sources(WEIGHTS, ()).autoencoder())
+    photo = torch.rand(1, 3, 64, 64)
+    latent = model.codec.encode(photo)  # type: ignore[operator]
+    noise, maps = model.predict(latent, 51, model.empty)
+    assert noise.shape == latent.shape
+    assert maps
+    latents = np.load(tmp_path / "latents.npy")
+    assert latents.shape == (2, 12, 32, 32, 32)
+    assert facts["scaling"] * latents[0].astype(np.float32).std() == pytest.approx(1, rel=0.3)
+
+
+def test_denoiser_loss_is_that_of_the_noise() -> None:
+    """A denoiser that knows the noise loses nothing, at every level."""
+
+    class Knowing(nn.Module):
+        def forward(self, noisy: Tensor, times: Tensor, prompt: Tensor, return_dict: bool) -> tuple[Tensor]:
+            share = alphas_cumprod()[times].float().reshape(-1, 1, 1, 1)
+            return ((noisy - share.sqrt() * clean) / (1 - share).sqrt(),)
+
+    clean, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    model = diffusion.Denoiser(TINY)
+    model.unet = Knowing()  # type: ignore[assignment]
+    loss = model.loss(clean, torch.tensor([1, 300, 999]), noise, alphas_cumprod())
+    assert loss.max() < 1e-6
+
+
+def test_student_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
+    for steps in (1, 2):
+        run(fast.main, crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", steps, "--count", 2, "--decoys", 0.5)
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curve if "loss" in row] == [1, 2]
+    tensors, facts = checkpoint.load(tmp_path / "weights.safetensors")
+    assert facts["recognisers"] == ["dlib-resnet", "student-conv"]
+    assert (facts["goals"][0], len(facts["goals"])) == ("dodge", 7)
+    assert read_fast(tensors, facts).goals == tuple(facts["goals"])
+
+
+def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
+    """The two sides of the loss: alike faces cost, and so does a change above the budget, and only above it."""
+    rival = fast.Rival("one", nn.Sequential(nn.Flatten()), 0.3, 0.3, 1.0, torch.eye(2, 12))
+    own = nn.functional.normalize(torch.randn(1, 12), dim=1)
+    dodge, decoy = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.0, 1, 0]])
+    same, cosine = fast.adversarial(rival, own.reshape(1, 3, 2, 2), own, dodge)
+    assert (float(same), float(cosine)) == pytest.approx((1 + fast.BEYOND, 1.0), rel=1e-5)
+    other = own.flip(1) - (own.flip(1) * own).sum() * own
+    away, _ = fast.adversarial(rival, nn.functional.normalize(other, dim=1).reshape(1, 3, 2, 2), own, dodge)
+    assert float(away) == pytest.approx(0.0, abs=1e-5)  # at the limit itself: 0.3 - 0.3
+    there, _ = fast.adversarial(rival, rival.decoys[:1].reshape(1, 3, 2, 2), own, decoy)
+    still, _ = fast.adversarial(rival, own.reshape(1, 3, 2, 2), own, decoy)
+    assert float(there) < 0 < float(still)
+    photo = torch.rand(2, 3, 32, 32)
+    assert fast.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
+    grey = fast.penalty_of(photo + 0.02, photo)
+    assert grey.tolist() == pytest.approx([0.0004] * 2, rel=0.3)
+
+
+def test_recompression_passes_the_gradient() -> None:
+    photo = torch.rand(1, 3, 32, 32, requires_grad=True)
+    seen = fast.recompressed(photo, np.random.default_rng(0))
+    assert not torch.equal(seen, photo)
+    seen.sum().backward()
+    assert photo.grad is not None
+    torch.testing.assert_close(photo.grad, torch.ones_like(photo))
+
+
+def test_what_the_student_gives_fits_together() -> None:
+    """The difference is that of the offset's decoding inside the mask; more budget is a larger offset."""
+    torch.manual_seed(0)
+    autoencoder = Sources(WEIGHTS, ()).autoencoder()
+    surrogate = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model = Fast(TINY, ("dodge", "first"), 0.7, 12).requires_grad_(False).eval()
+    photo, mask = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64)
+    goal = torch.tensor([[1.0, 0.0]])
+    made = FastProtect(autoencoder, surrogate, model)(photo, mask, torch.tensor([BUDGET]), goal)
+    torch.testing.assert_close(made["latent"], autoencoder.encoder(photo))
+    torch.testing.assert_close(made["decoded_original"], autoencoder.decoder(made["latent"]), atol=1e-5, rtol=1e-4)
+    moved = autoencoder.decoder(made["latent"] + made["offset"])
+    wanted = (photo + mask * (moved - made["decoded_original"])).clamp(0, 1) - photo
+    torch.testing.assert_close(made["difference"], wanted, atol=1e-5, rtol=1e-4)
+    more = FastProtect(autoencoder, surrogate, model)(photo, mask, torch.tensor([4 * BUDGET]), goal)
+    torch.testing.assert_close(more["offset"], 2 * made["offset"])  # untrained: amplitude alone knows the budget

@@ -1,0 +1,109 @@
+"""``fast``, one pass; ``auto``, the search from there where that is not enough; and a time budget for either."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_zoo
+
+from faceprotect_engines.store import Store
+from faceprotect_sdk import Protector, UsageError
+from faceprotect_sdk.cli import main
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods import SearchRequest, Strength, make_method
+from faceprotect_sdk.room import EngineRoom
+
+#: As strong as it takes for the toy's pattern to be another face, at a budget of 1.
+ENOUGH = 3e3
+SETTINGS = {"device": "cpu", "installed_judges": False}
+
+
+@pytest.fixture
+def strong(zoo: Path, tmp_path: Path) -> Store:
+    """A zoo whose student fools everybody at once."""
+    shutil.copytree(zoo, tmp_path / "zoo")
+    toy_zoo.make_fast(tmp_path / "zoo" / "fast", ENOUGH)
+    return Store([tmp_path / "zoo"], tmp_path / "cache")
+
+
+def request_of(**fields: object) -> SearchRequest:
+    crop = np.random.default_rng(0).random((1, 3, 256, 256), np.float32)
+    given = {"references": {}, "limits": dict.fromkeys(toy_zoo.SURROGATES, 0.5), "budget": 1e-3, "seed": 0, **fields}
+    return SearchRequest(crop, face_mask(), **given)  # type: ignore[arg-type]
+
+
+def test_fast_is_one_pass_that_the_judges_score(strong: Store, store: Store, pixels: np.ndarray) -> None:
+    with Protector("fast", store=strong, strength=Strength(0.0, 1.0), **SETTINGS) as protector:
+        result = protector.protect(pixels)
+    assert result.status == "protected"
+    assert (result.method, result.faces[0].steps, result.faces[0].attempts) == ("fast", 0, 1)
+    with Protector("fast", store=store, strength=Strength(0.0, 1.0), **SETTINGS) as weak:
+        assert weak.protect(pixels).status == "still_matched"
+
+
+def test_fast_goes_further_with_every_attempt(store: Store) -> None:
+    """The toy's change is proportional to the budget, which a further attempt widens."""
+    method = make_method("fast", EngineRoom(store, "cpu"))
+    small, large = (method.search(request_of(budget=budget)) for budget in (1e-3, 2e-3))
+    assert small.passed is None
+    np.testing.assert_allclose(large.difference, 2 * small.difference, rtol=1e-5)
+
+
+def test_fast_knows_its_goals(store: Store) -> None:
+    method = make_method("fast", EngineRoom(store, "cpu"))
+    away, towards = method.search(request_of()), method.search(request_of(decoy="second"))
+    np.testing.assert_allclose(away.difference, -towards.difference)
+    with pytest.raises(UsageError, match="first, second.*--method latent"):
+        method.search(request_of(decoy="third"))
+
+
+def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
+    for options in ({"surrogates": [zoo / "toy-a"]}, {"without": ["toy-a"]}):
+        with pytest.raises(UsageError, match="--method auto"):
+            make_method("fast", EngineRoom(store, "cpu"), **options).surrogates()  # type: ignore[arg-type]
+
+
+def test_auto_is_fast_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
+    """The same bytes, after one look of the surrogates."""
+    strength = Strength(0.0, 1.0)
+    with Protector("auto", store=strong, strength=strength, **SETTINGS) as protector:
+        auto = protector.protect(pixels)
+    with Protector("fast", store=strong, strength=strength, **SETTINGS) as protector:
+        fast = protector.protect(pixels)
+    assert auto.image == fast.image
+    assert auto.image is not None
+    assert auto.faces[0].steps == 1
+
+
+def test_auto_searches_on_where_it_is_not(store: Store, pixels: np.ndarray) -> None:
+    with Protector("auto", store=store, **SETTINGS) as protector:
+        result = protector.protect(pixels)
+    assert result.status == "protected"
+    assert result.faces[0].steps > 1
+    with Protector("fast", store=store, **SETTINGS) as protector:
+        assert protector.protect(pixels).status == "still_matched"
+
+
+def test_a_time_budget_ends_the_search_and_is_no_pass(store: Store, png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Protector("latent", store=store, time_budget=1e-6, **SETTINGS) as protector:
+        result = protector.protect(png)
+    assert (result.status, result.faces[0].attempts, result.faces[0].steps) == ("still_matched", 1, 1)
+    for value in (0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="time_budget"):
+            Protector(store=store, time_budget=value)
+    assert main(["protect", str(png), "--time-budget", "0"]) == 2
+    capsys.readouterr()
+
+
+def test_a_time_budget_is_shared_by_the_faces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two faces the first may not take all of it: half of what is left each time."""
+    given: list[float] = []
+    with Protector("latent", store=store, time_budget=1000.0, attempts=1, **SETTINGS) as protector:
+        search = protector._method.search
+        monkeypatch.setattr(protector._method, "search", lambda one: (given.append(one.deadline - time.monotonic()), search(one))[1])
+        protector.protect(toy_zoo.photo(640, 240, faces=2))
+    assert [round(left, -1) for left in given] == [500.0, 1000.0]
