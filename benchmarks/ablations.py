@@ -90,7 +90,7 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
     return [
         changed("one step, from less noise", one),
         changed("levels as published", {f"constants.{name}": published[name] for name in ("times", "moves")}),
-        changed("attention maps held", {"parameters.attention_share": 1.0}),
+        changed("attention maps not held", {"parameters.attention_share": 0.0}),
         changed("gradient through the last step", {"stages.2.engine": "diffusion-step-last"}),
         changed("gradient through the decoder", {"stages.2.engine": "diffusion-step-decoder"}),
     ]

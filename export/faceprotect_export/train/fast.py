@@ -184,7 +184,7 @@ class Trainer:
             for rival, embedding in zip(used, own, strict=True):
                 lost, cosine = adversarial(rival, seen, embedding, goal)
                 losses.append(lost.float())
-                cosines[rival.name] = float(cosine.mean())
+                cosines[rival.name] = float(cosine.detach().mean())
         price = penalty_of(image, crops) / budget
         loss = torch.stack(losses).mean() + (OVER * F.relu(price - 1) + ANY * price).mean()
         self.optimiser.zero_grad(set_to_none=True)
@@ -304,7 +304,7 @@ def main(
 
 def _tensor(pixels: np.ndarray) -> Tensor:
     """[3, S, S] in 0..1 of uint8 RGB [S, S, 3]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
 if __name__ == "__main__":
