@@ -65,9 +65,9 @@ def weaken(
 ) -> Literal:
     """The protected image of ``photo`` [1, 3, S, S], RGB 0..1.
 
-    ``adversarial``: of images [1, 3, S, S], the sum over surrogates of 1 - cos to the target (or of the dodging variant). Two more
-    iterations than the published 35 change nothing but the numbers: ``null_text`` and ``search`` are there for small tests. The code's
-    draw from the posterior is its mean here, so that two runs agree.
+    ``adversarial``: of images [1, 3, S, S], the sum over surrogates of 1 - cos to the target (or of the dodging variant).
+    ``null_text``, ``search``: iterations, fewer for small tests. The code draws from the posterior; here it is its mean, so that two runs
+    agree.
     """
     unet, plan = model.unet, scheduler()
     kept = unet.attn_processors

@@ -11,6 +11,8 @@ from faceprotect_engines.errors import (
     EngineError,
     EngineInputError,
     EngineNotFound,
+    GradientMissing,
+    OutOfMemory,
     RecipeError,
     WeightsMissing,
 )
@@ -29,7 +31,9 @@ __all__ = [
     "EngineNotFound",
     "EngineSpec",
     "ExtraSurrogate",
+    "GradientMissing",
     "Manifest",
+    "OutOfMemory",
     "Progress",
     "RecipeError",
     "RecipeResult",

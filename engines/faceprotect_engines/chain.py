@@ -2,16 +2,19 @@
 
 Each link is a vector-Jacobian product: it takes its inputs and the cotangents of its outputs, and gives its outputs and the
 cotangents of its inputs. The chain goes through them forward, keeps one latent per denoising step, and back. It takes and gives what
-the fused engine does, so that a recipe runs on either, and holds the memory of one link at a time.
+the fused engine does, and holds the memory of one link at a time. A building block: no engine that ships is a chain, and the store opens
+none. On the way forward links without a forward engine of their own run their backward pass for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from faceprotect_engines.engine import BaseEngine, Engine
+from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
 
 
@@ -24,16 +27,19 @@ class DenoisingChain(BaseEngine):
     """
 
     def __init__(self, name: str, steps: int, noise: Engine, decoder: Engine, image: Engine) -> None:
-        """Read the links' specs; nothing runs."""
+        """Read the links' specs; nothing runs. Raises RecipeError where the last link has prices of its own: there is no room for them."""
+        prices = image.spec.input("shares").shape[0]
+        if prices != 3:
+            raise RecipeError(f"engine '{image.spec.name}' takes {prices} shares; the last link of a chain takes 3")
         self._steps, self._noise, self._decoder, self._image = steps, noise, decoder, image
         latent, embedding, maps = (noise.spec.input(tensor) for tensor in ("latent", "embedding", "maps"))
-        inputs = [latent, _renamed(latent, "offset")]
+        inputs = [latent, replace(latent, name="offset")]
         inputs += [TensorSpec("times", "float32", (steps,)), TensorSpec("moves", "float32", (2 * steps,))]
         for step in range(steps):
-            inputs += [_renamed(embedding, f"embedding_{step}"), _renamed(maps, f"maps_{step}")]
+            inputs += [replace(embedding, name=f"embedding_{step}"), replace(maps, name=f"maps_{step}")]
         inputs += [tensor for tensor in image.spec.inputs if tensor.name != "offset"]
         outputs = [tensor for tensor in image.spec.outputs if tensor.name != "grad_offset"]
-        outputs += [TensorSpec("structure", "float32", (1,)), _renamed(latent, "grad_offset")]
+        outputs += [TensorSpec("structure", "float32", (1,)), replace(latent, name="grad_offset")]
         super().__init__(EngineSpec(name, tuple(inputs), tuple(outputs)), image.device)
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -74,7 +80,3 @@ class DenoisingChain(BaseEngine):
 
     def _release(self) -> None:
         """Nothing of its own."""
-
-
-def _renamed(tensor: TensorSpec, name: str) -> TensorSpec:
-    return TensorSpec(name, tensor.dtype, tensor.shape, tensor.layout, tensor.color, tensor.range, tensor.description)

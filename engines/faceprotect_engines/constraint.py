@@ -64,6 +64,8 @@ class ConstraintSettings:
             raise RecipeError("constraint: give gain > 0 and damping >= 0")
         if not (0 < self.lowest <= self.highest and min(self.patience, self.bisect, self.fit) >= 0 and 0 <= self.improvement < 1):
             raise RecipeError("constraint: give 0 < lowest <= highest, patience, bisect, fit >= 0, 0 <= improvement < 1")
+        if self.accept_start not in (0, 1):
+            raise RecipeError(f"constraint: accept_start is {self.accept_start!r}; give 0 or 1")
         if not (self.ramp > 0 and 0 <= self.floor <= 1):
             raise RecipeError("constraint: give ramp > 0 and floor in [0, 1]")
 

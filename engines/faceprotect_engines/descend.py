@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -178,16 +178,19 @@ class _Run:
         best: _Best | None = None
         trace: list[Mapping[str, Any]] = []
         stop = "steps"
-        if self.surrogates:
-            self._look(plan, state, limit, self._plain_draw())
         if plan.settings.accept_start:
             self.variable = self._bounded(self.start)
             seen = self._look(plan, state, limit, self._plain_draw())
-            _, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
-            trace.append({"stage": self.index, "step": 0, "clean": True, **seen.row, "passed": verdict.passed})
+            judged, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
+            trace.append({"stage": self.index, "step": -1, "clean": True, **seen.row, "passed": verdict.passed})
+            best = _Best(self.variable, self._kept(seen.outputs))
             if verdict.passed:
-                return Descent({self.stage.array: self.variable, **self._kept(seen.outputs)}, trace, "start", True)
+                self._report(progress, steps - 1, True, seen.row["worst_excess"])
+                return Descent({self.stage.array: best.variable, **best.kept}, trace, "start", True)
+            state = replace(state, best_lack=judged.best_lack, best_within=judged.best_within)
             self.variable = self._bounded(self._nudged(self.start))
+        elif self.surrogates:
+            self._look(plan, state, limit, self._plain_draw())
         for step in range(steps):
             last = step == steps - 1 or self._late()
             seen = self._look(plan, state, limit, self._draw(clean=last))
@@ -228,6 +231,8 @@ class _Run:
         low, high, penalty, farthest = 0.0, 1.0, state.best_penalty, best.variable
         rows: list[dict[str, Any]] = []
         for _ in range(int(plan.settings.bisect)):
+            if self._late():
+                break
             scale = (low + high) / 2
             self.variable = np.asarray(scale * farthest, farthest.dtype)
             seen = self._look(plan, state, limit, self._draw(clean=True))
@@ -247,6 +252,8 @@ class _Run:
         """
         rows: list[dict[str, Any]] = []
         for _ in range(int(plan.settings.fit)):
+            if self._late():
+                break
             scale = fitting(plan.settings, penalty)
             self.variable = np.asarray(scale * self.variable, self.variable.dtype)
             seen = self._look(plan, state, limit, self._plain_draw())

@@ -74,9 +74,9 @@ faces_option = click.option(
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
 @click.option(
-    "--method", default="auto", show_default=True,
-    help="auto: what fast finds in one pass and, where that is not enough, latent's search from there. fast alone, latent, diffusion, or "
-    "style, which holds the features better but costs more.",
+    "--method", default="latent", show_default=True,
+    help="latent; fast, one pass and no search, which is not enough for every face; auto, that and where it is not enough a shorter search "
+    "from there; diffusion, slower; or style, which holds the features better but costs more.",
 )
 @click.option(
     "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
@@ -96,7 +96,7 @@ faces_option = click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="Per photo, for all searches of it; what is found by then is scored and, if it is enough, written.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes (without a time budget).")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and lossy WebP.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option(

@@ -46,7 +46,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str = "auto",
+        method: str = "latent",
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -143,7 +143,8 @@ class Protector:
 
         ``photo``: a path, bytes, PIL image, or uint8 array [H, W, 3|4] or [H, W] (``channel_order`` "rgb" or "bgr").
         ``faces``: "all", "largest", or the app's own: Face, five (x, y) points [5, 2] or boxes (x0, y0, x1, y1), in
-        pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine.
+        pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine, unless a time budget
+        ends a search.
 
         Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
         selected face on the encoded bytes. Raises UnreadableInput, UsageError, and errors of the engine floor.
@@ -201,6 +202,7 @@ class Protector:
         data = b""
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
         for attempt in range(self.attempts):
+            began = time.monotonic()
             wanting = [session for session in sessions if session.wants_search]
             for place, session in enumerate(wanting):
                 own_seed = _face_seed(seed, session.index, attempt)
@@ -216,11 +218,14 @@ class Protector:
                 written = load(data).rgb8()
                 for session in sessions:
                     session.score(written, self._look)
-            if not any(session.wants_search for session in sessions) or time.monotonic() > end:
-                break
+            now, took = time.monotonic(), time.monotonic() - began
+            if not any(session.wants_search for session in sessions) or now + took > end:
+                break  # a search that has not the time of the one before would take its place with less
         with watch("quality"):
             results = tuple(session.result(written) for session in sessions)
-        return self._result(source, results, found, data, seed, watch)
+        late = any(session.found is not None and session.found.late for session in sessions)
+        notes = ("the time budget ended a search: give it more time for more protection, or a smaller change",) if late else ()
+        return self._result(source, results, found, data, seed, watch, notes)
 
     def _written_original(self, source: Photo, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """The original as these settings would write it; None where writing changes nothing."""
@@ -234,6 +239,7 @@ class Protector:
         data: bytes | None,
         seed: int,
         watch: Stopwatch,
+        notes: tuple[str, ...] = (),
     ) -> ProtectResult:
         protected = bool(faces) and all(face.status == "protected" for face in faces)
         devices = self._room.devices
@@ -253,7 +259,7 @@ class Protector:
             devices=devices,
             timings=watch.seconds,
             version=__version__,
-            notes=source.notes,
+            notes=(*source.notes, *notes),
         )
 
     def _decoys(self) -> Decoys:

@@ -133,11 +133,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 RESULTS = Path(report.__file__).parent / "results"
-SHOWN = ("dodge", "dodge_sface", "style")
+SHOWN = ("dodge", "dodge_sface", "style", "fast", "auto")
 #: Where results are shown, and which.
 PAGES = {
     "README.md": SHOWN,
-    "benchmarks/README.md": ("held_out", "held_out_sface", "ablations", "ablations_style", "literal", "both", "decoy", "impersonate"),
+    "benchmarks/README.md": (
+        *("held_out", "held_out_sface", "ablations", "ablations_style", "ablations_diffusion", "literal", "both", "decoy", "impersonate"),
+    ),
 }
 
 

@@ -95,6 +95,18 @@ def test_ablations_of_style_ask_what_each_of_its_parts_is_worth() -> None:
     assert rows["no diversity"].recipe == {"stages.3.draws.probability": 0.0}
 
 
+def test_ablations_of_diffusion_are_the_departures_from_the_published_way() -> None:
+    rows = {row.key: row for row in ablations.settings("diffusion", (), "c", 36.0)}
+    published = rows["levels as published"].recipe
+    assert published["constants.times"] == [101, 51, 1]
+    one = rows["one step, from less noise"].recipe
+    assert (one["stages.2.engine"], one["constants.times"]) == ("diffusion-step-one", [101])
+    assert not {"maps_1", "embedding_2"} & set(one["stages.2.inputs"])  # type: ignore[call-overload]
+    assert {rows[f"gradient through the {end}"].recipe["stages.2.engine"] for end in ("last step", "decoder")} == {
+        "diffusion-step-last", "diffusion-step-decoder",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("method", ["latent", "style", "diffusion"])
 def test_every_patch_of_an_ablation_fits_the_recipe_that_ships(method: str) -> None:
     from faceprotect_engines.recipe import load_recipe

@@ -67,7 +67,7 @@ def test_half_storage_never_changes_a_value(tmp_path: Path) -> None:
 
 
 def test_byte_storage_is_exact_for_rounded_rows_and_a_quarter_as_large(tmp_path: Path) -> None:
-    """Matrices and kernels; what is rounded is off by less than a 63rd of its row's largest."""
+    """Matrices and kernels; what is rounded is off by a 126th of its row's largest at most."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 16))
     before = [weight.detach().clone() for weight in net.parameters()]

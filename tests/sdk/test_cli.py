@@ -223,14 +223,14 @@ def test_devices_and_engines_that_are_not_there(
     broken = tmp_path / "zoo"
     shutil.copytree(zoo, broken)
     monkeypatch.setattr("faceprotect_engines.store.ZOO", broken)
-    model = broken / "fast" / "model.onnx"
+    model = broken / "face-encoder" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"\0")
     code, _, error = _run(capsys, "protect", png, *QUIET)
     assert code == 5
     assert "model.onnx" in error
     code, documents, _ = _run(capsys, "engines", "verify", "--json")
     assert code == 5
-    assert [document["name"] for document in documents if not document["ok"]] == ["fast"]
+    assert [document["name"] for document in documents if not document["ok"]] == ["face-encoder"]
     shutil.rmtree(broken / "latent-step")
     code, _, error = _run(capsys, "protect", png, *QUIET)
     assert code == 5

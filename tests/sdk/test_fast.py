@@ -62,9 +62,12 @@ def test_fast_knows_its_goals(store: Store) -> None:
 
 
 def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
-    for options in ({"surrogates": [zoo / "toy-a"]}, {"without": ["toy-a"]}):
-        with pytest.raises(UsageError, match="--method auto"):
-            make_method("fast", EngineRoom(store, "cpu"), **options).surrogates()  # type: ignore[arg-type]
+    room = EngineRoom(store, "cpu")
+    with pytest.raises(UsageError, match="--method auto"):
+        make_method("fast", room, surrogates=[zoo / "toy-a"]).surrogates()
+    for method in ("fast", "auto"):  # what a network has learnt from cannot judge it independently
+        with pytest.raises(UsageError, match="--method latent"):
+            make_method(method, room, without=["toy-a"]).surrogates()
 
 
 def test_auto_is_fast_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
@@ -92,6 +95,7 @@ def test_a_time_budget_ends_the_search_and_is_no_pass(store: Store, png: Path, c
     with Protector("latent", store=store, time_budget=1e-6, **SETTINGS) as protector:
         result = protector.protect(png)
     assert (result.status, result.faces[0].attempts, result.faces[0].steps) == ("still_matched", 1, 1)
+    assert any("time budget" in note for note in result.notes)
     for value in (0, -1.0, float("nan")):
         with pytest.raises(UsageError, match="time_budget"):
             Protector(store=store, time_budget=value)

@@ -55,11 +55,11 @@ def _auto(request: LoadRequest) -> Engine:
         return _graph(request)
     except GradientMissing as error:
         if "torch" not in request.manifest.files:
-            raise GradientMissing(f"{error}. There is no torch program beside it; export it again") from error
+            raise GradientMissing(f"{error} (there is no torch program beside it)") from error
         try:
             return _torch(request)
         except DeviceUnavailable as absent:
-            raise GradientMissing(f"{error}. Its torch program has: pip install 'faceprotect-sdk[export]'") from absent
+            raise GradientMissing(f"{error}. Its torch program needs torch: pip install 'faceprotect-sdk[export]'") from absent
 
 
 def _graph(request: LoadRequest) -> Engine:

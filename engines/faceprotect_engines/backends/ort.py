@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _DTYPES = {
 _ERRORS_ONLY = 3
 #: How ONNX Runtime's allocators, the C++ library's and CUDA's say it.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
-_LESS = "Close other programs, or use --threads 1"
+_LESS = "Close other programs, or use --threads 1, or --device cpu where this is a GPU"
 _STATES = (
     *("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException"),
     *("InvalidProtobuf", "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail"),
@@ -74,7 +75,11 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     options = _options(runtime, threads, explicit=device != "cpu")
     try:
         session = runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
+    except MemoryError as error:
+        raise OutOfMemory(f"engine '{manifest.name}': no memory left to open it. {_LESS}") from error
     except _runtime_errors() as error:
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise OutOfMemory(f"engine '{manifest.name}': {device} has no memory left to open it. {_LESS}") from error
         if device != "cpu":
             raise DeviceUnavailable(f"device '{device}' cannot run engine '{manifest.name}': {error}") from error
         raise EngineCorrupt(f"{graph} cannot be loaded: {error}; see: faceprotect-sdk engines verify") from error
@@ -86,7 +91,11 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
         )
     missing = {tensor.name for tensor in manifest.outputs} - {tensor.name for tensor in session.get_outputs()}
     if missing and all(name.startswith("grad_") for name in missing):
-        raise GradientMissing(f"engine '{manifest.name}' has no {', '.join(sorted(missing))} in its graph")
+        _check_signature(replace(manifest, outputs=tuple(one for one in manifest.outputs if one.name not in missing)), session)
+        raise GradientMissing(
+            f"engine '{manifest.name}' has no {', '.join(sorted(missing))} in its graph. Use --device torch where it has a program for "
+            "that, or export it again"
+        )
     _check_signature(manifest, session)
     return OrtEngine(manifest.spec, session, device)
 
@@ -122,6 +131,8 @@ def _options(runtime: Any, threads: int | None, explicit: bool) -> Any:
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # several engines live in one process: workers that spin after a run would take cores from the next engine
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # weights stored in bytes are unpacked once, at load; nothing here computes in integers
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     if explicit:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faceprotect_engines.engine import BaseEngine
-from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, OutOfMemory
 from faceprotect_engines.manifest import Manifest, resolve_inside
 from faceprotect_engines.spec import Array
 
@@ -47,10 +47,15 @@ class TorchEngine(BaseEngine):
         tensors = {name: torch.tensor(array, device=self._torch_device) for name, array in feeds.items()}
         for name in self._variables:
             tensors[name].requires_grad_(True)
-        with torch.set_grad_enabled(bool(self._variables)):
-            outputs = self._named(self._call(tensors))
-            if self._variables:
-                outputs.update(self._gradients(outputs[self._of], tensors))
+        try:
+            with torch.set_grad_enabled(bool(self._variables)):
+                outputs = self._named(self._call(tensors))
+                if self._variables:
+                    outputs.update(self._gradients(outputs[self._of], tensors))
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+                raise OutOfMemory(f"engine '{self.spec.name}': no memory left for it on {self.device}. Close other programs") from error
+            raise
         return {tensor.name: _to_numpy(outputs[tensor.name], tensor.dtype) for tensor in self.spec.outputs}
 
     def _call(self, tensors: Mapping[str, Any]) -> Any:

@@ -31,6 +31,11 @@ class DiffusionConfig:
     tokens: int = 8
     token_width: int = 64
 
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> DiffusionConfig:
+        """From a checkpoint's metadata, where tuples have become lists."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+
 
 def build_unet(config: DiffusionConfig) -> UNet2DConditionModel:
     """The UNet, untrained."""
@@ -155,7 +160,7 @@ def empty_embedding(config: DiffusionConfig) -> Tensor:
 
 def read_diffusion(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], autoencoder: nn.Module) -> LatentDiffusion:
     """A trained model from a checkpoint's tensors and metadata (``train/diffusion.py``)."""
-    config = DiffusionConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()})
+    config = DiffusionConfig.read(facts["config"])
     unet = build_unet(config)
     unet.load_state_dict({k.removeprefix("unet."): v for k, v in tensors.items() if k.startswith("unet.")})
     model = LatentDiffusion(FaceCodec(autoencoder, facts["scaling"]), unet, tensors["empty"])

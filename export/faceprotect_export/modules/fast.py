@@ -78,7 +78,7 @@ class FastProtect(nn.Module):
 
 def read_fast(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Fast:
     """A trained student from a checkpoint's tensors and metadata (``train/fast.py``)."""
-    config = DiffusionConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()})
+    config = DiffusionConfig.read(facts["config"])
     model = Fast(config, facts["goals"], facts["scaling"], facts["embedding"])
     model.load_state_dict(dict(tensors))
     return model.requires_grad_(False).eval()

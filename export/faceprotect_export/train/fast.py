@@ -41,6 +41,8 @@ from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.students import read_teachers
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods.base import TOWARDS
+from faceprotect_sdk.methods.search import DODGE
 
 HELD_OUT = 64
 BUDGETS = (0.0002, 0.0009)
@@ -50,7 +52,6 @@ CHROMA, STRUCTURE = 0.5, 0.008
 BEYOND = 0.1
 #: Price of a change above the budget, and of any change.
 OVER, ANY = 3.0, 0.1
-DODGE = "dodge"
 DRAWS = DrawSettings(1.0, resize=(0.4, 1.0), zoom=(0.85, 1.25), shift=4.0, blur=(0.0, 1.2), noise_std=0.03, flip=0.5)
 AVERAGED = 0.998
 
@@ -126,7 +127,7 @@ def adversarial(rival: Rival, seen: Tensor, own: Tensor, goal: Tensor) -> tuple[
     way = own - target
     length = way.norm(dim=1).clamp_min(1e-6)
     origin = (own * way).sum(1) / length
-    limit = torch.where(goal[:, 0] > 0, torch.full_like(origin, rival.limit), -0.5 * origin)
+    limit = torch.where(goal[:, 0] > 0, torch.full_like(origin, rival.limit), -min(2 * TOWARDS * rival.margin, 1.0) * origin)
     excess = (((embedding * way).sum(1) / length) - limit) / (origin - limit).clamp_min(0.05)
     return F.relu(excess) + BEYOND * excess, (embedding * own).sum(1)
 
@@ -150,7 +151,7 @@ class Trainer:
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
         self.rivals, self.rate = rivals, rate
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        config = DiffusionConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()})
+        config = DiffusionConfig.read(facts["config"])
         self.told = rivals[1].net  # the student that ships
         self.fast = Fast(config, goals, facts["scaling"], rivals[1].decoys.shape[1])
         self.fast.start_from(denoiser)
@@ -278,7 +279,7 @@ def main(
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
     trainer = Trainer(sources, rivals, goals, rate)
-    witness, facts = sources.student("attention")
+    witness, _ = sources.student("attention")
     threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
     if start:
         trainer.start_from(start)

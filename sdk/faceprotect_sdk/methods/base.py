@@ -50,6 +50,7 @@ class Strength:
 #: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/``, dodge.json and style.json,
 #: METHOD@NAME). latent: low 37.8 dB and SSIM 0.979 on the aligned crop, 89 % of faces no longer matched by a recogniser outside the
 #: search; medium 36.7 dB, 0.976, 96 %; high 34.7 dB, 0.968, 99 %. style: 36.6 dB, 0.979, 80 %; 35.0 dB, 0.973, 92 %; 32.6 dB, 0.963, 97 %.
+#: diffusion, fast and auto have those of latent, not yet placed by a curve of their own.
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
@@ -88,12 +89,14 @@ class SearchResult:
     """What a search found.
 
     ``difference``: [3, 256, 256] float32 RGB, photo scale 0..1, already weighted by the mask. ``passed``: whether every
-    surrogate got below its limit (None: the method does not know). ``trace``: one row of figures per step.
+    surrogate got below its limit (None: the method does not know). ``trace``: one row of figures per step. ``late``: whether the
+    deadline ended it.
     """
 
     difference: NDArray[np.float32]
     passed: bool | None
     trace: tuple[Mapping[str, Any], ...]
+    late: bool = False
 
 
 class Method(Protocol):

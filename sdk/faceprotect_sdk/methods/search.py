@@ -15,7 +15,7 @@ array               shape                   content
 ``limit``           [K]                     similarity to get below
 ``origin``          [K]                     similarity of the photo as it is
 ``zero_offset``     as the searched offset  zeros
-``budget``          [1]                     the largest penalty
+``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
 ``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
 ==================  ======================  ==========================================================
 
@@ -60,6 +60,7 @@ class Search:
         self._room = room
         self._without = frozenset(without)
         self._further = tuple(surrogates)
+        self._joined: tuple[str | Path, ...] | None = None
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
         self._extra: tuple[EngineRecogniser, ...] = ()
@@ -89,13 +90,13 @@ class Search:
     @property
     def _joining(self) -> tuple[str | Path, ...]:
         """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where there is no search."""
-        if not self.searches:
-            if self._further or self._without:
-                raise UsageError(f"'{self.name}' does not search: it takes no surrogates, and leaves none out. Use --method auto")
-            return ()
-        known = self._room.store.names()
-        fetched = [n for n in JOINING if n not in self._without and n in known and self._room.store.has_weights(n)]
-        return (*fetched, *self._further)
+        if self._joined is None:
+            if not self.searches and self._further:
+                raise UsageError(f"'{self.name}' does not search, so that surrogates could join. Use --method auto")
+            known, has = self._room.store.names(), self._room.store.has_weights
+            fetched = [n for n in JOINING if self.searches and n not in self._without and n in known and has(n)]
+            self._joined = (*fetched, *self._further)
+        return self._joined
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
@@ -106,6 +107,8 @@ class Search:
         names = self._names()
         if unknown := self._without - {*names, *JOINING}:
             raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
+        if self._without and any("goal" in stage["inputs"] for stage in self.recipe["stages"]):
+            raise UsageError(f"'{self.name}' has learnt from {', '.join(names)}: none can be left out of that. Use --method latent")
         return [name for name in names if name not in self._without]
 
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
@@ -115,7 +118,7 @@ class Search:
             if not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joined(engine) for engine in joining)
+            self._extra = tuple(self._joins(engine) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
@@ -146,7 +149,7 @@ class Search:
             deadline=request.deadline,
         )
         difference = np.asarray(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
-        return SearchResult(difference, result.passed, tuple(result.trace))
+        return SearchResult(difference, result.passed, tuple(result.trace), late=result.stop == "time")
 
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
         own = {surrogate.name: surrogate for surrogate in self._own or ()}
@@ -182,7 +185,7 @@ class Search:
         reference, limit = request.references[extra.name], request.limits[extra.name]
         return ExtraSurrogate(extra.name, extra.engine, reference, limit, request.origins.get(extra.name, 1.0))
 
-    def _joined(self, folder: str | Path) -> EngineRecogniser:
+    def _joins(self, folder: str | Path) -> EngineRecogniser:
         engine = self._room(folder)
         if not engine.spec.has_output("grad_image"):
             raise RecogniserError(
