@@ -62,6 +62,7 @@ def main(weights: Path, crops: tuple[Path, ...], out: Path, count: int, steps: i
     rows: list[Tensor] = []
     if crops:
         data = read_crops(list(crops), 256)
+        count = min(count, len(data))
         chosen = data[np.random.default_rng(seed).choice(len(data), count, replace=False)]
         photos = torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
