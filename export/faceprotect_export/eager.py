@@ -9,7 +9,7 @@ from torch import Tensor
 
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
-from faceprotect_export.vjp import NamedFunction, gradient_function
+from faceprotect_export.vjp import NamedFunction
 
 
 class EagerEngine(BaseEngine):
@@ -20,13 +20,23 @@ class EagerEngine(BaseEngine):
         bound: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         self._bound = dict(bound or {})
-        self._function = gradient_function(function, variables, loss)
-        made = self._function({**sample, **self._bound})
+        self._function, self._variables, self._loss = function, tuple(variables), loss
+        made = self._run(sample)
         super().__init__(EngineSpec(name, _specs(sample), _specs(made)), "torch:cpu")
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        made = self._function({**{name: torch.from_numpy(array) for name, array in feeds.items()}, **self._bound})
-        return {name: value.detach().numpy() for name, value in made.items()}
+        made = self._run({name: torch.from_numpy(array) for name, array in feeds.items()})
+        return {name: value.numpy() for name, value in made.items()}
+
+    def _run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs and gradients, by plain autograd, which tools that count operators can follow."""
+        variables = {name: given[name].detach().requires_grad_() for name in self._variables}
+        with torch.set_grad_enabled(bool(variables)):
+            made = dict(self._function(**{**given, **variables, **self._bound}))
+        if variables:
+            gradients = torch.autograd.grad(made[self._loss].sum(), list(variables.values()))
+            made |= {f"grad_{name}": value for name, value in zip(variables, gradients, strict=True)}
+        return {name: value.detach() for name, value in made.items()}
 
     def _release(self) -> None:
         del self._function
