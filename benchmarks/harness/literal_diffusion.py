@@ -112,16 +112,16 @@ def _weaken(
             optimiser.step()
             result.null_text.append(loss.item())
         with torch.no_grad():
-            latent = plan.step(noise_of(latent, time, embedding), time, latent).prev_sample
+            latent = plan.step(noise_of(latent, time, embedding.detach()), time, latent).prev_sample
         embeddings.append(embedding.detach())
 
     original = latents[START]
     variable = original.detach().clone().requires_grad_()
     optimiser = torch.optim.AdamW([variable], SEARCH_RATE, weight_decay=0.01)
 
-    def branches() -> tuple[Tensor, Tensor]:
+    def branches(changed: Tensor) -> tuple[Tensor, Tensor]:
         """Both images, and the structure loss: a batch of two, doubled for a guidance whose scale is nothing."""
-        pair, lost = torch.cat([original, variable]), torch.zeros(())
+        pair, lost = torch.cat([original, changed]), torch.zeros(())
         for time, found in zip(times, embeddings, strict=True):
             plain, guided = noise_of(torch.cat([pair, pair]), time, found).chunk(2)
             if not caught.maps:
@@ -133,7 +133,7 @@ def _weaken(
         return codec.decode(pair), lost  # type: ignore[operator]
 
     for _ in range(search):
-        images, lost = branches()
+        images, lost = branches(variable)
         loss = ADVERSARIAL * adversarial(images[1:].clamp(0, 1)) + lost
         optimiser.zero_grad()
         loss.backward()
@@ -141,5 +141,5 @@ def _weaken(
         result.losses.append(loss.item())
         result.structure.append(lost.item())
     with torch.no_grad():
-        result.image, result.latent = branches()[0][1:].clamp(0, 1), variable.detach()
+        result.image, result.latent = branches(variable.detach())[0][1:].clamp(0, 1), variable.detach()
     return result
