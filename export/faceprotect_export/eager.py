@@ -32,7 +32,8 @@ class EagerEngine(BaseEngine):
         """Outputs and gradients, by plain autograd, which tools that count operators can follow."""
         variables = {name: given[name].detach().requires_grad_() for name in self._variables}
         with torch.set_grad_enabled(bool(variables)):
-            made = dict(self._function(**{**given, **variables, **self._bound}))
+            copies = {name: value.clone() for name, value in variables.items()}  # hooks of modules take no leaves
+            made = dict(self._function(**{**given, **copies, **self._bound}))
         if variables:
             gradients = torch.autograd.grad(made[self._loss].sum(), list(variables.values()))
             made |= {f"grad_{name}": value for name, value in zip(variables, gradients, strict=True)}
