@@ -23,7 +23,7 @@ from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, c
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
 from faceprotect_export.kinks import away_from_kinks
-from faceprotect_export.onnx_writer import ExternalTensor, write
+from faceprotect_export.onnx_writer import DATA, ExternalTensor, write
 from faceprotect_export.parity import ParityReport, median_report, report, run_onnx
 from faceprotect_export.vjp import NamedFunction, gradient_function, trace
 
@@ -100,7 +100,7 @@ def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{recipe.name}-") as made:
         manifest = _build(recipe, Path(made))
-        for file in (GRAPH, PROGRAM):
+        for file in (GRAPH, GRAPH + DATA, PROGRAM):
             (folder / file).unlink(missing_ok=True)
         for entry in manifest.files.values():
             Path(made, entry.path).replace(folder / entry.path)
@@ -123,6 +123,8 @@ def _build(recipe: EngineRecipe, folder: Path) -> Manifest:
             f"autograd (allowed {allowed:g}, 0.9999). Find the operator with faceprotect_export.parity, or raise tolerance"
         )
     files = {"graph": FileEntry(GRAPH)}
+    if (folder / (GRAPH + DATA)).exists():
+        files["data"] = FileEntry(GRAPH + DATA)
     if recipe.program:
         write_program(recipe, folder / PROGRAM)
         files["torch"] = FileEntry(PROGRAM)

@@ -31,6 +31,11 @@ class _Typist:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers = list(model.graph.initializer)
         self._converted: dict[tuple[str, bool], str] = {}
+        #: Weights stored as float16 and cast: the stored ones are what float16 arithmetic wants.
+        self.stored = {
+            node.output[0]: node.input[0] for node in model.graph.node
+            if node.op_type == "Cast" and node.input[0] in self.constants and self.kinds[node.input[0]] == TensorProto.FLOAT16
+        }  # fmt: skip
 
     def is_float(self, name: str) -> bool:
         return self.kinds.get(name) == TensorProto.FLOAT
@@ -39,6 +44,8 @@ class _Typist:
         """Name of ``name``'s value in the wanted precision, adding a Cast or a converted constant."""
         if not name or not self.is_float(name) or (name in self.half) == half:
             return name
+        if half and name in self.stored:
+            return self.stored[name]
         if (name, half) not in self._converted:
             target = f"{name}.{'half' if half else 'float'}"
             constant = self.constants.get(name)
@@ -77,9 +84,11 @@ def half_arithmetic(model: onnx.ModelProto) -> onnx.ModelProto:
     typist = _Typist(model)
     for node in model.graph.node:
         typist.visit(node)
-    used = {name for node in typist.nodes for name in node.input}
+    wanted = {name for node in typist.nodes for name in node.input} | {output.name for output in model.graph.output}
+    nodes = [node for node in typist.nodes if node.output[0] in wanted or node.output[0] not in typist.stored]
+    used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
-        typist.nodes,
+        nodes,
         model.graph.name,
         list(model.graph.input),
         list(model.graph.output),

@@ -6,16 +6,20 @@ Where weights live and in what precision they are stored is chosen here:
   loads the engine. Round the module first (:func:`round_weights`) and parity stays exact, because the reference is rounded too.
 * ``weights="int8"`` stores matrices and kernels in one byte, with a power of two per row as their scale, where that holds them exactly
   (:func:`round_rows`); the rest as "fp16" does. Arithmetic stays in float32.
+* Together larger than ``inline`` bytes, tensors go to a file beside the graph, one at a time: a model of any size is written in little
+  memory, and past the 2 GB that a protobuf message holds.
 * ``external`` lets an input of the traced function be a tensor of an installed package's file: its offset is written, not its values,
   and everything derived from it (flipped kernels, folded norms) is left as nodes that the runtime folds at load.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import onnx
@@ -37,6 +41,12 @@ PRODUCER = "faceprotect-export"
 _SMALL = 256
 #: Smaller ones than this are not worth rounding to a byte.
 _FEW = 4096
+#: A graph file of this many bytes at most holds its tensors itself; protobuf ends at 2 GB.
+INLINE = 1_500_000_000
+#: Of a data file: smaller tensors stay in the graph, and the others start at a page of their own, so that runtimes can map them.
+_PAGE = 4096
+#: Behind the name of a graph, that of its data file.
+DATA = ".data"
 
 _TYPES = {
     torch.float32: TensorProto.FLOAT,
@@ -54,17 +64,37 @@ class WriteError(ValueError):
 
 @dataclass(frozen=True)
 class ExternalTensor:
-    """A float32 tensor inside another file: its name there, byte offset and byte length."""
+    """A tensor inside another file: the file's name, byte offset and byte length."""
 
     location: str
     offset: int
     length: int
 
 
-class _Builder:
-    """Collects nodes and initializers while the fx graph is walked."""
+class DataFile:
+    """Tensors one after the other in a file beside the graph; equal ones once."""
 
-    def __init__(self) -> None:
+    def __init__(self, location: str, file: BinaryIO) -> None:
+        """``location``: the file's name as the graph shall have it; ``file``: open for writing."""
+        self._location, self._file = location, file
+        self._known: dict[bytes, ExternalTensor] = {}
+
+    def add(self, array: NDArray[Any]) -> ExternalTensor:
+        """Where the array now lies (little endian, C order)."""
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        key = hashlib.sha256(repr((little.dtype.str, little.shape)).encode() + little.data.cast("B")).digest()
+        if key not in self._known:
+            self._file.write(b"\0" * (-self._file.tell() % _PAGE))
+            self._known[key] = ExternalTensor(self._location, self._file.tell(), little.nbytes)
+            self._file.write(little.data.cast("B"))
+        return self._known[key]
+
+
+class _Builder:
+    """Collects nodes and initializers while the fx graph is walked; large tensors go to ``data``, where there is one."""
+
+    def __init__(self, data: DataFile | None = None) -> None:
+        self._data = data
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.names: dict[Node, Any] = {}
@@ -91,10 +121,12 @@ class _Builder:
 
     def constant(self, array: NDArray[Any]) -> str:
         array = np.asarray(array, order="C")
-        key = (array.dtype.str, array.shape, array.tobytes())
+        where = self._data.add(array) if self._data and array.nbytes >= _PAGE else None
+        key = (array.dtype.str, array.shape, repr(where).encode() if where else array.tobytes())
         if key not in self._constants:
             name = self.unique(f"constant{len(self._constants)}")
-            self.initializers.append(numpy_helper.from_array(array, name))
+            made = external_initializer(name, array.shape, where, array.dtype) if where else numpy_helper.from_array(array, name)
+            self.initializers.append(made)
             self._constants[key] = name
         return self._constants[key]
 
@@ -180,11 +212,12 @@ def _evaluated(node: Node) -> NDArray[Any]:
     return node.target(*node.args, **kwargs).cpu().numpy()  # type: ignore[operator,no-any-return]
 
 
-def external_initializer(name: str, shape: Sequence[int], where: ExternalTensor) -> TensorProto:
-    """Initializer whose float32 values lie in another file; raises WriteError where the length does not fit the shape."""
-    if where.length != 4 * int(np.prod(shape)):
-        raise WriteError(f"{name}: {where.length} bytes at {where.location} do not hold float32 {list(shape)}")
-    proto = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=list(shape))
+def external_initializer(name: str, shape: Sequence[int], where: ExternalTensor, dtype: Any = np.float32) -> TensorProto:
+    """Initializer whose values lie in another file; raises WriteError where the length does not fit the shape."""
+    kind = np.dtype(dtype)
+    if where.length != kind.itemsize * int(np.prod(shape)):
+        raise WriteError(f"{name}: {where.length} bytes at {where.location} do not hold {kind.name} {list(shape)}")
+    proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(kind), dims=list(shape))
     proto.data_location = TensorProto.EXTERNAL
     for key, value in (("location", where.location), ("offset", where.offset), ("length", where.length)):
         proto.external_data.add(key=key, value=str(value))
@@ -202,6 +235,7 @@ def to_onnx(
     arithmetic: Literal["fp32", "fp16"] = "fp32",
     fold: Literal["export", "load"] = "export",
     external: Mapping[str, ExternalTensor] | None = None,
+    data: DataFile | None = None,
     name: str = "engine",
 ) -> onnx.ModelProto:
     """Turn a traced module into an ONNX model. See :func:`write` for the arguments."""
@@ -211,7 +245,7 @@ def to_onnx(
         raise WriteError(f"external weights {sorted(unknown)} are not inputs of the traced function")
     if fold == "export":
         graph_module = fold_constants(_copied(graph_module))
-    builder = _Builder()
+    builder = _Builder(data)
     _lower(builder, graph_module, weights, external)
     inputs, initializers = [], list(builder.initializers)
     for node in graph_module.graph.nodes:
@@ -271,6 +305,7 @@ def write(
     arithmetic: Literal["fp32", "fp16"] = "fp32",
     fold: Literal["export", "load"] = "export",
     external: Mapping[str, ExternalTensor] | None = None,
+    inline: int = INLINE,
 ) -> onnx.ModelProto:
     """Write a module traced by :func:`faceprotect_export.vjp.trace` to ``path``.
 
@@ -284,9 +319,10 @@ def write(
         fold: "export" evaluates weight-only subgraphs now; "load" leaves them to the runtime, which keeps the file half as large
             where a gradient uses each kernel a second time, flipped.
         external: inputs of the traced function that are tensors of another file (forces nothing to be folded from them).
+        inline: if the tensors take more bytes than this, those of a page or more are written to ``path`` + ".data".
 
     Returns:
-        The model as written.
+        The model as written (its tensors in the data file are named, not held).
 
     Raises:
         WriteError: names differ from the graph's, or an operator has no ONNX form.
@@ -298,6 +334,22 @@ def write(
         raise WriteError(f"the graph takes {names}, not {list(inputs)}")
     if outputs is not None and sorted(outputs) != sorted(output_names(graph_module)):
         raise WriteError(f"the graph gives {output_names(graph_module)}, not {list(outputs)}")
-    model = to_onnx(graph_module, weights=weights, arithmetic=arithmetic, fold=fold, external=external, name=Path(path).stem)
-    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+    path = Path(path)
+    if fold == "export":
+        graph_module, fold = fold_constants(_copied(graph_module)), "load"
+    with ExitStack() as stack:
+        data = None
+        if stored_bytes(graph_module, weights) > inline:
+            aside = path.with_name(path.name + DATA)
+            data = DataFile(aside.name, stack.enter_context(aside.open("wb")))
+        model = to_onnx(graph_module, weights=weights, arithmetic=arithmetic, fold=fold, external=external, data=data, name=path.stem)
+        path.write_bytes(model.SerializeToString(deterministic=True))
     return model
+
+
+def stored_bytes(graph_module: GraphModule, weights: str) -> int:
+    """About what the tensors of a traced module take as they are stored."""
+    names = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+    tensors = {t.data_ptr(): t for t in (getattr(graph_module, name) for name in names)}
+    share = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}[weights]
+    return int(sum(t.numel() * t.element_size() * (share if t.dtype == torch.float32 else 1.0) for t in tensors.values()))

@@ -166,3 +166,36 @@ def test_writing_leaves_the_traced_module_as_it_was(tmp_path: Path) -> None:
     write(graph, tmp_path / "engine.onnx")
     assert str(graph.graph) == before
     assert "Conv" in operators(onnx.load(str(tmp_path / "engine.onnx")))
+
+
+def test_large_tensors_go_to_a_file_of_their_own(tmp_path: Path) -> None:
+    graph = trace(loss_of(network()), IMAGE, ["x"])
+    whole = write(graph, tmp_path / "whole.onnx", inline=1 << 30)
+    apart = write(graph, tmp_path / "apart.onnx", inline=0)
+    data = tmp_path / "apart.onnx.data"
+    assert not (tmp_path / "whole.onnx.data").exists()
+    assert apart.ByteSize() < whole.ByteSize() - 4 * 32 * 16 * 9
+    onnx.checker.check_model(str(tmp_path / "apart.onnx"))
+    outside = [i for i in apart.graph.initializer if i.data_location == TensorProto.EXTERNAL]
+    where = [{e.key: e.value for e in i.external_data} for i in outside]
+    assert outside and all(int(w["offset"]) % 4096 == 0 and w["location"] == data.name for w in where)
+    assert len({w["offset"] for w in where}) == len(where)
+    feeds = {k: v.numpy() for k, v in IMAGE.items()}
+    one, other = run_onnx(tmp_path / "whole.onnx", feeds), run_onnx(tmp_path / "apart.onnx", feeds)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    again = tmp_path / "again"
+    again.mkdir()
+    write(graph, again / "apart.onnx", inline=0)
+    assert (again / data.name).read_bytes() == data.read_bytes()
+
+
+def test_half_arithmetic_takes_weights_as_they_are_stored(tmp_path: Path) -> None:
+    graph = trace(loss_of(round_weights(network())), IMAGE, ["x"])
+    model = write(graph, tmp_path / "half.onnx", weights="fp16", arithmetic="fp16", fold="export", inline=0)
+    onnx.checker.check_model(str(tmp_path / "half.onnx"))
+    constants = {i.name for i in model.graph.initializer}
+    heavy = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+    assert heavy and all(node.input[1] in constants for node in heavy if node.op_type == "Conv")
+    exact = gradient_function(loss_of(round_weights(network())), ["x"])(IMAGE)
+    made = run_onnx(tmp_path / "half.onnx", {k: v.numpy() for k, v in IMAGE.items()})
+    assert compare(exact["grad_x"].numpy(), made["grad_x"]).cosine > 0.999
