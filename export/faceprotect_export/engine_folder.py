@@ -23,9 +23,9 @@ from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, c
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_export.decompositions import VERSION as TABLE_VERSION
 from faceprotect_export.kinks import away_from_kinks
-from faceprotect_export.onnx_writer import DATA, ExternalTensor, write
+from faceprotect_export.onnx_writer import DATA, INLINE, ExternalTensor, write
 from faceprotect_export.parity import ParityReport, median_report, report, run_onnx
-from faceprotect_export.vjp import NamedFunction, gradient_function, trace
+from faceprotect_export.vjp import GradientScale, NamedFunction, gradient_function, trace
 
 GRAPH = "model.onnx"
 PROGRAM = "model.pt2"
@@ -64,6 +64,7 @@ class EngineRecipe:
     ``describe``: per tensor name, further fields of TensorSpec (layout, color, range, description).
     ``exact``: the same function with float64 weights. Where it is given, the engine may differ from torch by as much as torch
     in float32 differs from torch in float64, should that be more than ``tolerance``: some networks have a kink everywhere.
+    ``tracing``: "fake" where one pass through torch should be saved. ``inline``: see :func:`~faceprotect_export.onnx_writer.write`.
     """
 
     name: str
@@ -80,10 +81,13 @@ class EngineRecipe:
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
     arithmetic: Literal["fp32", "fp16"] = "fp32"
     fold: Literal["export", "load"] = "export"
-    gradient_scale: float = 1.0
+    gradient_scale: GradientScale = 1.0
     tolerance: float = 1e-4
+    cosine: float = 0.9999
     exact: NamedFunction | None = None
     program: bool = False
+    tracing: Literal["real", "fake"] = "real"
+    inline: int = INLINE
 
 
 def build_engine(recipe: EngineRecipe, folder: Path | str) -> Manifest:
@@ -111,16 +115,19 @@ def _build(recipe: EngineRecipe, folder: Path) -> Manifest:
     """Write the files into an empty folder, so that an engine that is refused replaces none."""
     check_name(recipe.name)
     first = {k: v.detach() for k, v in recipe.samples[0].items()}
-    graph = trace(recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale)
+    graph = trace(
+        recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale,
+        tracing_mode=recipe.tracing,
+    )  # fmt: skip
     external = dict(recipe.package.tensors) if recipe.package else {}
     fold: Literal["export", "load"] = "load" if external else recipe.fold
-    write(graph, folder / GRAPH, weights=recipe.weights, arithmetic=recipe.arithmetic, fold=fold, external=external)
+    write(graph, folder / GRAPH, weights=recipe.weights, arithmetic=recipe.arithmetic, fold=fold, external=external, inline=recipe.inline)
     parity, found = _measure(recipe, folder)
     allowed = max(recipe.tolerance, min(found.get("float32_from_float64", 0.0), _MOST))
-    if not parity.passes(allowed):
+    if not parity.passes(allowed, recipe.cosine):
         raise ParityError(
             f"engine '{recipe.name}': relative error {parity.relative_error:.2e}, cosine {parity.cosine:.6f} against torch "
-            f"autograd (allowed {allowed:g}, 0.9999). Find the operator with faceprotect_export.parity, or raise tolerance"
+            f"autograd (allowed {allowed:g}, {recipe.cosine:g}). Find the operator with faceprotect_export.parity, or raise tolerance"
         )
     files = {"graph": FileEntry(GRAPH)}
     if (folder / (GRAPH + DATA)).exists():

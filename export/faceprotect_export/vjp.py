@@ -8,6 +8,7 @@ those into what inference engines have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from faceprotect_export.fuse import fuse
 from faceprotect_export.simplify import simplify
 
 NamedFunction = Callable[..., Mapping[str, Tensor]]
+#: A number, or what gives one [] for the inputs: in half precision the cotangents that run through a graph should be near 1.
+GradientScale = float | Callable[[Mapping[str, Tensor]], Tensor]
 
 
 class TraceError(ValueError):
@@ -28,28 +31,30 @@ class TraceError(ValueError):
 
 
 def gradient_function(
-    fn: NamedFunction, variables: Sequence[str], loss: str = "loss", gradient_scale: float = 1.0
+    fn: NamedFunction, variables: Sequence[str], loss: str = "loss", gradient_scale: GradientScale = 1.0
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """``inputs -> fn's outputs + grad_<variable>`` by autograd: what is traced, and the reference it is compared with.
 
     ``gradient_scale`` multiplies the loss before differentiating and divides the gradient afterwards, so that half precision
     arithmetic in between does not underflow.
     """
+    scaled = gradient_scale != 1.0
 
-    def scalar(values: tuple[Tensor, ...], rest: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def scalar(values: tuple[Tensor, ...], rest: dict[str, Tensor], scale: Any) -> tuple[Tensor, dict[str, Tensor]]:
         outputs = dict(fn(**rest, **dict(zip(variables, values, strict=True))))
         if loss not in outputs:
             raise TraceError(f"the function gives {sorted(outputs)}, none of which is called {loss!r}")
         total = outputs[loss].sum()
-        return (total * gradient_scale if gradient_scale != 1.0 else total), outputs
+        return (total * scale if scaled else total), outputs
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not variables:
             return dict(fn(**inputs))
         rest = {k: v for k, v in inputs.items() if k not in variables}
-        gradients, outputs = grad(scalar, has_aux=True)(tuple(inputs[v] for v in variables), rest)
-        if gradient_scale != 1.0:
-            gradients = tuple(g / gradient_scale for g in gradients)
+        scale = gradient_scale(inputs) if callable(gradient_scale) else gradient_scale
+        gradients, outputs = grad(scalar, has_aux=True)(tuple(inputs[v] for v in variables), rest, scale)
+        if scaled:
+            gradients = tuple(g / scale for g in gradients)
         named = {f"grad_{v}": g for v, g in zip(variables, gradients, strict=True)}
         if named.keys() & outputs.keys():
             raise TraceError(f"outputs clash with gradients: {sorted(named.keys() & outputs.keys())}")
@@ -64,7 +69,7 @@ def trace(
     variables: Sequence[str] = (),
     loss: str = "loss",
     *,
-    gradient_scale: float = 1.0,
+    gradient_scale: GradientScale = 1.0,
     tracing_mode: str = "real",
 ) -> GraphModule:
     """Trace ``fn`` and its gradients into a graph module of core aten operators.

@@ -174,7 +174,7 @@ def test_a_chain_of_links_is_the_fused_step(model: LatentDiffusion, surrogates: 
     image = {name: value for name, value in image.items() if name[-2:] not in ("_1", "_2")} | {"offset": photo}
     chain = DenoisingChain(
         "step", 3, EagerEngine("noise", NoiseLink(model), noise, ["latent"]),
-        EagerEngine("decoder", DecoderLink(model), {"latent": latent, "image_cotangent": photo}, ["latent"]),
+        EagerEngine("decoder", DecoderLink(model.codec), {"latent": latent, "image_cotangent": photo}, ["latent"]),
         EagerEngine("image", SearchStep(Decoded(), surrogates), image, ["offset"]),
     )  # fmt: skip
     feeds = {name: value.numpy() for name, value in sample.items()}

@@ -138,8 +138,8 @@ def difference(maps: Sequence[Tensor], plain: Tensor) -> Tensor:
 class NoiseLink(nn.Module):
     """The UNet at one step as a link of a chain (``faceprotect_engines/chain.py``), for models too large to fuse three of them.
 
-    ``loss`` = <noise, noise_cotangent> + structure * structure_cotangent, so that its gradient to ``latent`` is the
-    vector-Jacobian product.
+    ``loss`` = <noise, noise_cotangent> + structure * structure_cotangent, so that its gradients to ``latent`` and ``embedding`` are
+    the vector-Jacobian products. ``attention`` [M]: the maps themselves, for a way down that becomes the reference of others.
     """
 
     def __init__(self, model: LatentDiffusion) -> None:
@@ -152,18 +152,18 @@ class NoiseLink(nn.Module):
         noise, found = self.model.predict(latent, time, embedding)
         structure = difference(found, maps).reshape(1)
         loss = (noise * noise_cotangent).sum() + (structure * structure_cotangent).sum()
-        return {"loss": loss.reshape(1), "noise": noise, "structure": structure}
+        return {"loss": loss.reshape(1), "noise": noise, "structure": structure, "attention": packed(found)}
 
 
 class DecoderLink(nn.Module):
     """The decoder as a link of a chain: ``loss`` = <decoded, image_cotangent>."""
 
-    def __init__(self, model: LatentDiffusion) -> None:
+    def __init__(self, codec: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.codec = codec
 
     def forward(self, latent: Tensor, image_cotangent: Tensor) -> dict[str, Tensor]:
-        decoded = self.model.codec.decode(latent)  # type: ignore[operator]
+        decoded = self.codec.decode(latent)  # type: ignore[operator]
         return {"loss": (decoded * image_cotangent).sum().reshape(1), "decoded": decoded}
 
 

@@ -1,0 +1,52 @@
+"""The kinds of networks that can be exported, and how an export becomes a folder."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, read_manifest
+from faceprotect_export.engine_folder import EngineRecipe, build_engine
+from faceprotect_export.pretrained.common import Options, PretrainedError
+
+Reader = Callable[[Path | str, Options], list[EngineRecipe]]
+#: Kind to the file that reads it: only that one is imported.
+MODULES = {"unet": "diffusion", "vae": "diffusion", "taesd": "diffusion", "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers"}
+Report = Callable[[str, int, int], None]
+
+
+def reader(kind: str) -> Reader:
+    """What reads checkpoints of that kind; raises PretrainedError for an unknown one."""
+    if kind not in MODULES:
+        raise PretrainedError(f"there is no kind '{kind}'; choose one of: {', '.join(MODULES)}")
+    found: Reader = getattr(importlib.import_module(f"faceprotect_export.pretrained.{MODULES[kind]}"), kind)
+    return found
+
+
+def export(kind: str, source: Path | str, folder: Path, options: Options, report: Report | None = None) -> list[Manifest]:
+    """Make the engines of a checkpoint: one in ``folder`` itself, several in folders below it.
+
+    What an interrupted export of the same source and options had finished stays and is not made again. ``report``: called with an engine's
+    name, the number made so far, and of how many. Raises PretrainedError, ``faceprotect_export.engine_folder.ParityError``, OSError.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    asked = json.dumps([kind, str(source), vars(options)])
+    note = part / "asked.json"
+    if note.is_file() and note.read_text() != asked:
+        shutil.rmtree(part)
+    recipes = reader(kind)(source, options)
+    part.mkdir(parents=True, exist_ok=True)
+    note.write_text(asked)
+    made = []
+    for index, recipe in enumerate(recipes):
+        if report is not None:
+            report(recipe.name, index, len(recipes))
+        own = part / recipe.name
+        made.append(read_manifest(own) if (own / MANIFEST_NAME).is_file() else build_engine(recipe, own))
+    note.unlink()
+    (part / recipes[0].name if len(recipes) == 1 else part).replace(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    return made
