@@ -103,6 +103,10 @@ class _Builder:
         self._taken: set[str] = set()
         self._prefix = ""
 
+    def reserve(self, names: Sequence[str]) -> None:
+        """Keep names for outputs: a node of the graph may be called the same."""
+        self._taken.update(names)
+
     def at(self, node: Node) -> None:
         """Name what is emitted next after ``node``."""
         self._prefix = node.name
@@ -246,6 +250,7 @@ def to_onnx(
     if fold == "export":
         graph_module = fold_constants(_copied(graph_module))
     builder = _Builder(data)
+    builder.reserve(output_names(graph_module))
     _lower(builder, graph_module, weights, external)
     inputs, initializers = [], list(builder.initializers)
     for node in graph_module.graph.nodes:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from faceprotect_sdk import __version__
-from faceprotect_sdk.cli_engines import benchmark, doctor, engines, export
+from faceprotect_sdk.cli_engines import benchmark, doctor, engines
+from faceprotect_sdk.cli_export import export
 from faceprotect_sdk.cli_report import (
     ProgressLine,
     emit,

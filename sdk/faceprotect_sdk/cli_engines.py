@@ -1,20 +1,15 @@
-"""The commands about engines: ``engines``, ``export``, ``benchmark``, ``doctor``."""
+"""The commands about engines: ``engines``, ``benchmark``, ``doctor``."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import secrets
-import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from faceprotect_sdk.cli_report import emit
-from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, RecogniserError, UsageError
+from faceprotect_sdk.errors import ExitCode, UsageError
 
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
@@ -110,90 +105,6 @@ def path(engine: str) -> None:
     from faceprotect_engines.store import Store
 
     click.echo(str(Store().folder(engine)))
-
-
-@click.group()
-def export() -> None:
-    """Make engines (needs the extra 'export', with torch)."""
-
-
-@export.command()
-@click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="Folder for the engine; must not exist or be empty.")
-@click.option("--spec", type=FILE, help="JSON like an entry of fr.json. Default: MODEL.json or fr.json beside MODEL.")
-@click.option("--name", help="Name of the engine (default: the file's stem).")
-@click.option("--template", help="Template of the five points, e.g. arcface112.")
-@click.option("--size", type=click.IntRange(16, 1024), help="Side of the square input in pixels.")
-@click.option("--range", "value_range", nargs=2, type=float, help="Value range of the input, e.g. -1 1.")
-@click.option("--color", type=click.Choice(["RGB", "BGR"]), help="Channel order of the input.")
-@click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
-def surrogate(model: Path, output: Path, spec: Path | None, **options: Any) -> None:
-    """Turn a face recognition MODEL (ONNX) into a gradient engine for --surrogates."""
-    from faceprotect_engines.errors import EngineError
-
-    if not model.is_file():
-        raise UsageError(f"{model}: no such file. Check the path")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output}: exists and is not an empty folder. Choose another -o")
-    build = _builder()
-    specification = surrogate_specification(model, spec, **options)
-    part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
-    try:
-        manifest = build(model, part, **specification)
-        part.replace(output)
-    except (ValueError, RuntimeError, RecogniserError, EngineError) as error:
-        raise UsageError(f"{model}: cannot be made into a surrogate: {error}") from error
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another -o") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    emit({"engine": manifest.name, "folder": str(output), "parity": dict(manifest.parity)})
-
-
-def surrogate_specification(
-    model: Path,
-    spec: Path | None,
-    *,
-    name: str | None = None,
-    template: str | None = None,
-    size: int | None = None,
-    value_range: tuple[float, float] | None = None,
-    color: str | None = None,
-    threshold: float | None = None,
-) -> dict[str, Any]:
-    """Keyword arguments for ``build_surrogate``: the JSON specification with the options laid over it."""
-    from faceprotect_sdk.specification import THRESHOLD, onnx_specification
-
-    has_file = spec is not None or model.with_suffix(".json").is_file() or model.with_name("fr.json").is_file()
-    document: dict[str, Any] = {}
-    templates: dict[str, Any] = {}
-    if has_file:
-        found, known = onnx_specification(model, spec)
-        document, templates = json.loads(json.dumps(dict(found))), dict(known)
-    entry = document.setdefault("input", {})
-    if size is not None:
-        entry["shape"] = ["batch", 3, size, size]
-    for key, value in (("template", template), ("range", list(value_range) if value_range else None), ("color", color)):
-        if value is not None:
-            entry[key] = value
-    if threshold is not None:
-        document.setdefault("thresholds", {})[THRESHOLD] = threshold
-    if "shape" not in entry or THRESHOLD not in document.get("thresholds", {}):
-        raise UsageError(f"{model}: give its input and threshold: --size 112 --threshold 0.3 (or --spec FILE.json)")
-    return {"spec": document, "templates": templates, "name": name or model.stem}
-
-
-def _builder() -> Callable[..., Any]:
-    try:
-        importlib.import_module("torch")
-        importlib.import_module("onnx")
-        module = importlib.import_module("faceprotect_export.surrogate")
-    except ImportError as error:
-        raise FaceprotectError(
-            f"exporting needs torch and onnx, and '{error.name}' is missing; run: pip install 'faceprotect-sdk[export]'"
-        ) from error
-    build: Callable[..., Any] = module.build_surrogate
-    return build
 
 
 @click.command()

@@ -36,6 +36,9 @@ class Options:
     precision: Precision = "fp32"
     forward_only: bool = False
     licence: str = "unknown: that of the weights' source"
+    threshold: float | None = None
+    architecture: str | None = None
+    name: str | None = None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -50,7 +53,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return tensors_of(loaded)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise PretrainedError(
-            f"{path} cannot be read: {_first_line(error)}. It is damaged, or holds more than tensors, which is never executed; "
+            f"{path} cannot be read: {brief(error)}. It is damaged, or holds more than tensors, which is never executed; "
             "save it again as safetensors"
         ) from error
     raise PretrainedError(f"{path}: of this kind no file is read. Give one that ends in {', '.join((*SAFE, *TORCH))}")
@@ -83,7 +86,8 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: object, ignore:
         ),
     ]  # fmt: skip
     if problems:
-        raise PretrainedError(f"{source} does not fit {type(module).__name__}: {'; '.join(problems[:4])}. Choose the kind that it was saved from")
+        found = "; ".join(problems[:4])
+        raise PretrainedError(f"{source} does not fit {type(module).__name__}: {found}. Choose the kind that it was saved from")
     module.load_state_dict(given, strict=False)
     return module.requires_grad_(False).eval()
 
@@ -92,8 +96,17 @@ def _named(what: str, keys: Sequence[str]) -> list[str]:
     return [f"{what} {len(keys)} tensors ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"] if keys else []
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+def brief(error: Exception | None) -> str:
+    """What went wrong, without the pages that libraries add to it."""
+    return " ".join(str(error).split())[:240]
+
+
+def refuse_differences(found: Mapping[str, Any], source: object, kind: str) -> None:
+    """Raise PretrainedError for what a ``from_pretrained`` reports as missing, unexpected or mismatched: it goes on with random tensors."""
+    wrong = {key.replace("_", " "): [str(name) for name in names] for key, names in found.items() if names}
+    if wrong:
+        first = "; ".join(f"{what}: {', '.join(names[:3])}" for what, names in wrong.items())
+        raise PretrainedError(f"{source} does not fit {kind}: {first}. Choose the kind that it was saved from")
 
 
 def origin(source: Path | str, licence: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 from faceprotect_export.engine_folder import EngineRecipe
 from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import DecoderLink, NoiseLink, packed
-from faceprotect_export.pretrained.common import Options, PretrainedError, engine, origin, per_cotangent
+from faceprotect_export.pretrained.common import (
+    Options,
+    PretrainedError,
+    brief,
+    engine,
+    origin,
+    per_cotangent,
+    refuse_differences,
+)
 
 COMMAND = "faceprotect-sdk export {} SOURCE -o DIR"
 IMAGE = {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)}
@@ -47,14 +56,11 @@ def read_diffusers(kind: type[Any], source: Path | str, folders: Iterable[str]) 
             except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
                 problem = error
                 continue
-            wrong = {key: names for key, names in found.items() if names}
-            if wrong:
-                first = "; ".join(f"{key.replace('_', ' ')}: {', '.join(map(str, names[:3]))}" for key, names in wrong.items())
-                raise PretrainedError(f"{source} does not fit {kind.__name__}: {first}. Choose the kind that it was saved from")
+            refuse_differences(found, source, kind.__name__)
             return model.float().requires_grad_(False).eval()
     finally:
         quiet.setLevel(level)
-    reason = str(problem).strip().split("\n")[0][:200]
+    reason = brief(problem)
     raise PretrainedError(f"{source}: no {kind.__name__} can be read: {reason}. Give a folder with safetensors, or a hub's name")
 
 
@@ -85,8 +91,8 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
     config = net.config
     if config.in_channels != config.out_channels or config.addition_embed_type or config.class_embed_type:
         raise PretrainedError(
-            f"{source['weights']}: a UNet with {config.in_channels} channels in and {config.out_channels} out, or with further conditions, is not "
-            "one of text to image. Stable Diffusion 1.x, 2.x, Turbo and LCM are"
+            f"{source['weights']}: a UNet with {config.in_channels} channels in and {config.out_channels} out, or with further "
+            "conditions, is not one of text to image. Stable Diffusion 1.x, 2.x, Turbo and LCM are"
         )
     tokens = 77
     model = LatentDiffusion(_NoCodec(), net, torch.zeros(1, tokens, config.cross_attention_dim))
@@ -165,7 +171,7 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
     metadata = {"size": options.size, "scaling": codec.scaling}
     describe = {"image": IMAGE, "decoded": IMAGE, "latent": LATENT, "image_cotangent": {**IMAGE, "range": (-1.0, 1.0)}}
     encoder = engine(
-        f"{name}-encoder", "encoder", net, _Encode(codec), {"image": image}, (), Options(options.size, options.precision, True), source=source,
+        f"{name}-encoder", "encoder", net, _Encode(codec), {"image": image}, (), replace(options, forward_only=True), source=source,
         describe=describe, command=COMMAND.format(name), metadata=metadata,
     )  # fmt: skip
     sample: dict[str, Tensor] = {"latent": latent}

@@ -14,7 +14,9 @@ from faceprotect_export.pretrained.common import Options, PretrainedError
 
 Reader = Callable[[Path | str, Options], list[EngineRecipe]]
 #: Kind to the file that reads it: only that one is imported.
-MODULES = {"unet": "diffusion", "vae": "diffusion", "taesd": "diffusion", "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers"}
+MODULES = {
+    "unet": "diffusion", "vae": "diffusion", "taesd": "diffusion", "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers",
+}  # fmt: skip
 Report = Callable[[str, int, int], None]
 
 
@@ -41,11 +43,15 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
     part.mkdir(parents=True, exist_ok=True)
     note.write_text(asked)
     made = []
-    for index, recipe in enumerate(recipes):
-        if report is not None:
-            report(recipe.name, index, len(recipes))
-        own = part / recipe.name
-        made.append(read_manifest(own) if (own / MANIFEST_NAME).is_file() else build_engine(recipe, own))
+    try:
+        for index, recipe in enumerate(recipes):
+            if report is not None:
+                report(recipe.name, index, len(recipes))
+            own = part / recipe.name
+            made.append(read_manifest(own) if (own / MANIFEST_NAME).is_file() else build_engine(recipe, own))
+    finally:
+        if not made:
+            shutil.rmtree(part, ignore_errors=True)
     note.unlink()
     (part / recipes[0].name if len(recipes) == 1 else part).replace(folder)
     shutil.rmtree(part, ignore_errors=True)

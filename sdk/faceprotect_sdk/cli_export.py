@@ -1,0 +1,175 @@
+"""The commands that make engines from weights that people have: ``export KIND SOURCE -o DIR``. They need torch, which is imported late."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from faceprotect_sdk.cli_report import emit
+from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, RecogniserError, UsageError
+
+FILE = click.Path(path_type=Path)
+
+
+class ExportError(FaceprotectError):
+    """Weights that cannot be made into an engine: damaged, not what they should be, or the disk is full. Nothing is left behind."""
+
+    exit_code = ExitCode.ENGINE
+
+
+@click.group()
+def export() -> None:
+    """Make engines (needs the extra 'export', with torch)."""
+
+
+@export.command()
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Folder for the engine; must not exist or be empty.")
+@click.option("--spec", type=FILE, help="JSON like an entry of fr.json. Default: MODEL.json or fr.json beside MODEL.")
+@click.option("--name", help="Name of the engine (default: the file's stem).")
+@click.option("--template", help="Template of the five points, e.g. arcface112.")
+@click.option("--size", type=click.IntRange(16, 1024), help="Side of the square input in pixels.")
+@click.option("--range", "value_range", nargs=2, type=float, help="Value range of the input, e.g. -1 1.")
+@click.option("--color", type=click.Choice(["RGB", "BGR"]), help="Channel order of the input.")
+@click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
+def surrogate(model: Path, output: Path, spec: Path | None, **options: Any) -> None:
+    """Turn a face recognition MODEL (ONNX) into a gradient engine for --surrogates."""
+    from faceprotect_engines.errors import EngineError
+
+    if not model.is_file():
+        raise UsageError(f"{model}: no such file. Check the path")
+    _free(output)
+    build = _ask("faceprotect_export.surrogate").build_surrogate
+    specification = surrogate_specification(model, spec, **options)
+    part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
+    try:
+        manifest = build(model, part, **specification)
+        part.replace(output)
+    except (ValueError, RuntimeError, RecogniserError, EngineError) as error:
+        raise UsageError(f"{model}: cannot be made into a surrogate: {error}") from error
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another -o") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    emit({"engine": manifest.name, "folder": str(output), "parity": dict(manifest.parity)})
+
+
+
+def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(
+        (
+            click.argument("source"),
+            click.option("-o", "--output", type=FILE, required=True, help="Folder for the engine; must not exist or be empty."),
+            click.option("--size", type=click.Choice(["256", "512"]), default="256", show_default=True, help="Of the image, in pixels."),
+            click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True),
+            click.option("--forward-only", is_flag=True, help="Without gradients."),
+            click.option("--licence", default="unknown: that of the weights' source", help="Of the weights, for the manifest."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@export.command()
+@_shared_options
+def unet(**options: Any) -> None:
+    """The UNet of Stable Diffusion or a relative of it: SOURCE is a folder of diffusers or a hub's name."""
+    _export("unet", **options)
+
+
+@export.command()
+@_shared_options
+def vae(**options: Any) -> None:
+    """The autoencoder of Stable Diffusion: encoder and decoder."""
+    _export("vae", **options)
+
+
+@export.command()
+@_shared_options
+def taesd(**options: Any) -> None:
+    """A tiny autoencoder (AutoencoderTiny of diffusers): encoder and decoder."""
+    _export("taesd", **options)
+
+
+@export.command()
+@_shared_options
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="Also embed TEXT; all of them go to texts.npz.")
+def clip(texts: tuple[str, ...], **options: Any) -> None:
+    """CLIP's image tower (CLIPModel of transformers), and texts embedded once."""
+    _export("clip", **options)
+    if texts:
+        _ask("faceprotect_export.pretrained.clip").write_texts(options["source"], list(texts), options["output"] / "texts.npz")
+
+
+def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> None:
+    _free(output)
+    common, kinds = _ask("faceprotect_export.pretrained.common"), _ask("faceprotect_export.pretrained.kinds")
+
+    def report(name: str, done: int, total: int) -> None:
+        click.echo(f"{name}: engine {done + 1} of {total}", err=True)
+
+    try:
+        made = kinds.export(kind, source, output, common.Options(size=int(size), **options), report)
+    except OSError as error:
+        raise ExportError(f"{output}: cannot be written ({error.strerror or error}). Make room, or choose another -o") from error
+    except (ValueError, RuntimeError) as error:
+        raise ExportError(f"{source}: {error}") from error
+    for manifest in made:
+        folder = output if len(made) == 1 else output / manifest.name
+        size_of = sum(entry.bytes for entry in manifest.files.values())
+        emit({"engine": manifest.name, "folder": str(folder), "bytes": size_of, "parity": dict(manifest.parity)})
+
+
+def _free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output}: exists and is not an empty folder. Choose another -o")
+
+
+def surrogate_specification(
+    model: Path,
+    spec: Path | None,
+    *,
+    name: str | None = None,
+    template: str | None = None,
+    size: int | None = None,
+    value_range: tuple[float, float] | None = None,
+    color: str | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Keyword arguments for ``build_surrogate``: the JSON specification with the options laid over it."""
+    from faceprotect_sdk.specification import THRESHOLD, onnx_specification
+
+    has_file = spec is not None or model.with_suffix(".json").is_file() or model.with_name("fr.json").is_file()
+    document: dict[str, Any] = {}
+    templates: dict[str, Any] = {}
+    if has_file:
+        found, known = onnx_specification(model, spec)
+        document, templates = json.loads(json.dumps(dict(found))), dict(known)
+    entry = document.setdefault("input", {})
+    if size is not None:
+        entry["shape"] = ["batch", 3, size, size]
+    for key, value in (("template", template), ("range", list(value_range) if value_range else None), ("color", color)):
+        if value is not None:
+            entry[key] = value
+    if threshold is not None:
+        document.setdefault("thresholds", {})[THRESHOLD] = threshold
+    if "shape" not in entry or THRESHOLD not in document.get("thresholds", {}):
+        raise UsageError(f"{model}: give its input and threshold: --size 112 --threshold 0.3 (or --spec FILE.json)")
+    return {"spec": document, "templates": templates, "name": name or model.stem}
+
+
+def _ask(module: str) -> Any:
+    """A module of the floor above, which a plain installation cannot import."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise FaceprotectError(
+            f"exporting needs torch and onnx, and '{error.name}' is missing; run: pip install 'faceprotect-sdk[export]'"
+        ) from error
