@@ -131,7 +131,7 @@ class Store:
         def graph_folder() -> Path:
             return hydrate(folder, manifest, self.cache) if manifest.weights else folder
 
-        return load_engine(manifest, folder, graph_folder, device, threads)
+        return load_engine(manifest, folder, graph_folder, device, threads, self.cache)
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

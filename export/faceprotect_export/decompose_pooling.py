@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -110,28 +111,28 @@ def max_pool2d_with_indices_backward(
 ) -> Tensor:
     """Equality with the recomputed maximum, first hit wins (torch's own rule for ties), no indices.
 
-    Works phase by phase: window offset i = a + s*u reads phase a of the input, shifted by u, so that no scatter is needed.
+    Works phase by phase: window offset i = a + s*u reads phase a of the input, shifted by u, so that no scatter is needed. The maximum is
+    taken of the very slices that it is compared with: a runtime may keep what a pool reads in another precision than what a slice reads.
     """
     if pair(dilation) != [1, 1]:
         raise NotImplementedError("max_pool2d with dilation")
     (kh, kw), (ph, pw) = pair(kernel), pair(padding)
     sh, sw = pair(stride) if len(stride) else (kh, kw)
-    maximum = aten.max_pool2d_with_indices(x, kernel, stride, padding, dilation, ceil_mode)[0]
     n, c, h, w = x.shape
-    oh, ow = maximum.shape[2:]
+    oh, ow = gradient.shape[2:]
     qh, qw = (max(-(-(s_ + p) // s), o + (k - 1) // s) for s_, p, s, o, k in ((h, ph, sh, oh, kh), (w, pw, sw, ow, kw)))
     padded = F.pad(x, (pw, qw * sw - w - pw, ph, qh * sh - h - ph), value=-math.inf)
     phases = padded.reshape(n, c, qh, sh, qw, sw)
+    offsets = [(*divmod(i, sh), *divmod(j, sw)) for i in range(kh) for j in range(kw)]
+    windows = [phases[:, :, u : u + oh, a, v : v + ow, b] for u, a, v, b in offsets]
+    maximum = functools.reduce(torch.maximum, windows)
     sums: dict[tuple[int, int], Tensor] = {}
     left: Tensor | None = None
-    for i in range(kh):
-        for j in range(kw):
-            (u, a), (v, b) = divmod(i, sh), divmod(j, sw)
-            window = phases[:, :, u : u + oh, a, v : v + ow, b]
-            hit = (window == maximum) if left is None else torch.logical_and(window == maximum, left)
-            left = torch.logical_not(hit) if left is None else torch.logical_and(left, torch.logical_not(hit))
-            part = F.pad(torch.where(hit, gradient, 0.0), (v, qw - ow - v, u, qh - oh - u))
-            sums[a, b] = sums[a, b] + part if (a, b) in sums else part
+    for (u, a, v, b), window in zip(offsets, windows, strict=True):
+        hit = (window == maximum) if left is None else torch.logical_and(window == maximum, left)
+        left = torch.logical_not(hit) if left is None else torch.logical_and(left, torch.logical_not(hit))
+        part = F.pad(torch.where(hit, gradient, 0.0), (v, qw - ow - v, u, qh - oh - u))
+        sums[a, b] = sums[a, b] + part if (a, b) in sums else part
     zero = torch.zeros_like(next(iter(sums.values())))
     rows = [torch.stack([sums.get((a, b), zero) for b in range(sw)], -1) for a in range(sh)]
     full = torch.stack(rows, 3).reshape(n, c, qh * sh, qw * sw)

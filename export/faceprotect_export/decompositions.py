@@ -19,7 +19,7 @@ from faceprotect_export import decompose_pooling as pooling
 from faceprotect_export import decompose_resampling as resampling
 from faceprotect_export.conv_backward import input_gradient, weight_gradient
 
-VERSION = 1
+VERSION = 2
 aten = torch.ops.aten
 Pair = Sequence[int]
 

@@ -39,12 +39,22 @@ def export() -> None:
 @click.option("--range", "value_range", nargs=2, type=float, help="Value range of the input, e.g. -1 1.")
 @click.option("--color", type=click.Choice(["RGB", "BGR"]), help="Channel order of the input.")
 @click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
-def surrogate(model: Path, output: Path, spec: Path | None, **options: Any) -> None:
-    """Turn a face recognition MODEL (ONNX) into a gradient engine for --surrogates."""
+@click.option("--architecture", help="Of a state dict: ir50, ir152, irse50, facenet, mobilefacenet (default: seen by its tensors' names).")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of a state dict.")
+def surrogate(
+    model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, **options: Any
+) -> None:
+    """Turn a face recognition MODEL into a gradient engine for --surrogates: ONNX, or the state dict of a well-known network."""
     from faceprotect_engines.errors import EngineError
 
     if not model.is_file():
         raise UsageError(f"{model}: no such file. Check the path")
+    if model.suffix != ".onnx":
+        if given := [name for name in ("template", "size", "value_range", "color") if options[name] is not None]:
+            raise UsageError(f"{model}: the architecture of a state dict says what it is fed; leave out {', '.join(given)}")
+        named = {key: options[key] for key in ("name", "threshold")}
+        _export("recogniser", str(model), output, "256", architecture=architecture, precision=precision, **named)
+        return
     _free(output)
     build = _ask("faceprotect_export.surrogate").build_surrogate
     specification = surrogate_specification(model, spec, **options)

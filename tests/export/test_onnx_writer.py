@@ -199,3 +199,14 @@ def test_half_arithmetic_takes_weights_as_they_are_stored(tmp_path: Path) -> Non
     exact = gradient_function(loss_of(round_weights(network())), ["x"])(IMAGE)
     made = run_onnx(tmp_path / "half.onnx", {k: v.numpy() for k, v in IMAGE.items()})
     assert compare(exact["grad_x"].numpy(), made["grad_x"]).cosine > 0.999
+
+
+def test_half_arithmetic_keeps_the_gradient_of_a_max_pool(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.MaxPool2d(3, 2), nn.Conv2d(16, 8, 3), nn.Flatten()).requires_grad_(False).eval()
+    sample = {"x": torch.rand(1, 3, 32, 32)}
+    exact = gradient_function(loss_of(round_weights(net)), ["x"])(sample)
+    graph = trace(loss_of(net), sample, ["x"])
+    write(graph, tmp_path / "half.onnx", weights="fp16", arithmetic="fp16")
+    made = run_onnx(tmp_path / "half.onnx", {k: v.numpy() for k, v in sample.items()})
+    assert compare(exact["grad_x"].numpy(), made["grad_x"]).cosine > 0.99

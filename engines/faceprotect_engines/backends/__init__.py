@@ -13,12 +13,16 @@ from faceprotect_engines.manifest import Manifest, resolve_inside
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What a loader gets. `graph_folder()` hydrates package weights at need and says where the ONNX graph then lies."""
+    """What a loader gets. `graph_folder()` hydrates package weights at need and says where the ONNX graph then lies.
+
+    `cache`: the folder for what a backend makes of it.
+    """
 
     manifest: Manifest
     folder: Path
     graph_folder: Callable[[], Path]
     threads: int | None
+    cache: Path
 
     def graph(self) -> Path:
         """The ONNX file with its external data beside it; raises EngineNotFound when the engine has none."""
@@ -91,6 +95,18 @@ def _torch_cuda(request: LoadRequest) -> Engine:
     return open_torch(request, "cuda")
 
 
+def _tensorrt(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.tensorrt import open_tensorrt
+
+    return open_tensorrt(request.manifest, request.graph(), "tensorrt", request.cache)
+
+
+def _rtx(request: LoadRequest) -> Engine:
+    from faceprotect_engines.backends.tensorrt import open_tensorrt
+
+    return open_tensorrt(request.manifest, request.graph(), "rtx", request.cache)
+
+
 LOADERS: dict[str, Loader] = {
     "auto": _auto,
     "cpu": _cpu,
@@ -98,19 +114,18 @@ LOADERS: dict[str, Loader] = {
     "torch": _torch,
     "torch:cpu": _torch_cpu,
     "torch:cuda": _torch_cuda,
+    "tensorrt": _tensorrt,
+    "rtx": _rtx,
 }
-PLANNED = ("tensorrt", "rtx")
 
 
 def load_engine(
-    manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None
+    manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None, cache: Path
 ) -> Engine:
     """Open a verified engine on `device`; raises DeviceUnavailable for a device that this version cannot run."""
     known = ", ".join(LOADERS)
-    if device in PLANNED:
-        raise DeviceUnavailable(f"device '{device}' is not built in this version; choose one of: {known}")
     if device not in LOADERS:
         raise DeviceUnavailable(f"there is no device '{device}'; choose one of: {known}")
     if threads is not None and threads < 1:
         raise DeviceUnavailable(f"threads is {threads}; give 1 or more, or None for every core")
-    return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads))
+    return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads, cache))

@@ -30,7 +30,11 @@ class PretrainedError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """``size``: side of the image in pixels. ``precision``: of storage and arithmetic. ``forward_only``: without gradients."""
+    """``size``: side of the image in pixels. ``precision``: of storage and arithmetic. ``forward_only``: without gradients.
+
+    Of recognisers: ``threshold``, the cosine from which two faces are the same; ``architecture`` and ``name`` where they are not what the
+    file says.
+    """
 
     size: int = 256
     precision: Precision = "fp32"

@@ -1,0 +1,110 @@
+"""The few calls of the CUDA runtime that running a plan takes, by ctypes: no further package is needed on a device."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from faceprotect_engines.errors import DeviceUnavailable, EngineError, OutOfMemory
+from faceprotect_engines.spec import Array
+
+_OUT_OF_MEMORY = 2
+_TO_DEVICE, _TO_HOST = 1, 2
+_MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, -Minor
+_RELAXED = 2  # cudaStreamCaptureModeRelaxed
+
+
+class Cuda:
+    """One device: memory, copies, a stream, and a captured graph. Addresses are ints."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        """Load libcudart, from `folders` (a package that bundles it) or the system; raises DeviceUnavailable without it or a GPU."""
+        self._library = _load(folders)
+        count = ctypes.c_int(0)
+        code = self._library.cudaGetDeviceCount(ctypes.byref(count))
+        if code or not count.value:
+            reason = self._message(code) if code else "none found"
+            raise DeviceUnavailable(f"no CUDA device is there ({reason}); see: faceprotect-sdk doctor")
+        self.stream = ctypes.c_void_p()
+        self._check(self._library.cudaStreamCreate(ctypes.byref(self.stream)), "a stream")
+
+    def facts(self) -> dict[str, Any]:
+        """Compute capability, total memory, driver's and runtime's CUDA version of device 0."""
+        numbers = []
+        for attribute in (_MAJOR, _MINOR):
+            value = ctypes.c_int()
+            self._check(self._library.cudaDeviceGetAttribute(ctypes.byref(value), attribute, 0), "the device's attributes")
+            numbers.append(value.value)
+        versions = []
+        for call in (self._library.cudaDriverGetVersion, self._library.cudaRuntimeGetVersion):
+            value = ctypes.c_int()
+            self._check(call(ctypes.byref(value)), "the version of CUDA")
+            versions.append(value.value)
+        return {"capability": f"{numbers[0]}.{numbers[1]}", "driver": versions[0], "cuda": versions[1], "memory": self.memory()[1]}
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes of the device."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._check(self._library.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)), "the device's memory")
+        return free.value, total.value
+
+    def allocate(self, size: int) -> int:
+        """Device memory of `size` bytes; raises OutOfMemory."""
+        pointer = ctypes.c_void_p()
+        code = self._library.cudaMalloc(ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)))
+        if code == _OUT_OF_MEMORY:
+            raise OutOfMemory(f"the GPU has no {size} bytes left. Close other programs on it, or use --device cpu")
+        self._check(code, f"{size} bytes")
+        return int(pointer.value or 0)
+
+    def free(self, address: int) -> None:
+        """Give device memory back."""
+        self._library.cudaFree(ctypes.c_void_p(address))
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a contiguous array to the device, in the stream."""
+        source = ctypes.c_void_p(array.ctypes.data)
+        self._check(self._copy(ctypes.c_void_p(address), source, array.nbytes, _TO_DEVICE), "a copy to the device")
+
+    def download(self, array: Array, address: int) -> None:
+        """Copy to a contiguous array, in the stream; it is there after :meth:`synchronize`."""
+        target = ctypes.c_void_p(array.ctypes.data)
+        self._check(self._copy(target, ctypes.c_void_p(address), array.nbytes, _TO_HOST), "a copy from the device")
+
+    def synchronize(self) -> None:
+        """Wait for the stream."""
+        self._check(self._library.cudaStreamSynchronize(self.stream), "the run")
+
+    def close(self) -> None:
+        """Release the stream."""
+        if self.stream:
+            self._library.cudaStreamDestroy(self.stream)
+            self.stream = ctypes.c_void_p()
+
+    def _copy(self, target: Any, source: Any, size: int, kind: int) -> int:
+        return int(self._library.cudaMemcpyAsync(target, source, ctypes.c_size_t(size), kind, self.stream))
+
+    def _check(self, code: int, what: str) -> None:
+        if code == _OUT_OF_MEMORY:
+            raise OutOfMemory(f"the GPU has no memory left for {what}. Close other programs on it, or use --device cpu")
+        if code:
+            raise EngineError(f"CUDA refused {what}: {self._message(code)}; see: faceprotect-sdk doctor")
+
+    def _message(self, code: int) -> str:
+        self._library.cudaGetErrorString.restype = ctypes.c_char_p
+        return str(self._library.cudaGetErrorString(code).decode())
+
+
+def _load(folders: Sequence[Path]) -> Any:
+    names = [str(path) for folder in folders for path in sorted(Path(folder).glob("libcudart.so*"))]
+    names += [name for name in (ctypes.util.find_library("cudart"), "libcudart.so.13", "libcudart.so.12") if name]
+    for name in names:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise DeviceUnavailable("the CUDA runtime (libcudart) is not there; install the GPU's driver and CUDA, see: faceprotect-sdk doctor")
+

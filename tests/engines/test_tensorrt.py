@@ -1,0 +1,124 @@
+"""The native TensorRT backend: what it asks of the library, against a strict fake; and real builds by TensorRT-RTX, which need no GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_tensorrt
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from faceprotect_engines.backends import tensorrt
+from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError
+from faceprotect_engines.hydrate import hydrate
+from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
+from faceprotect_engines.spec import TensorSpec
+from faceprotect_engines.store import Store
+
+pytest.importorskip("filelock")
+ZOO = Store()
+
+
+def toy(folder: Path, half: bool = False, name: str = "toy") -> Path:
+    """y = x @ w, with the product in float16 if asked, as the exporter types it."""
+    folder.mkdir(parents=True)
+    weight = np.arange(12, dtype=np.float16 if half else np.float32).reshape(3, 4)
+    nodes = [helper.make_node("MatMul", ["xh" if half else "x", "w"], ["yh" if half else "y"])]
+    if half:
+        before = helper.make_node("Cast", ["x"], ["xh"], to=TensorProto.FLOAT16)
+        nodes = [before, *nodes, helper.make_node("Cast", ["yh"], ["y"], to=TensorProto.FLOAT)]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3]), ("y", [1, 4])))
+    model = helper.make_model(helper.make_graph(nodes, name, [x], [y], [numpy_helper.from_array(weight, "w")]))
+    model.ir_version, model.opset_import[0].version = 10, 18
+    onnx.save(model, str(folder / "model.onnx"))
+    files = {"graph": FileEntry("model.onnx")}
+    write_manifest(
+        folder, Manifest("toy", "step", "1", files, (TensorSpec("x", "float32", (1, 3)),), (TensorSpec("y", "float32", (1, 4)),))
+    )
+    return folder
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "load_library", lambda device: Library(device, fake_tensorrt))
+    monkeypatch.setattr(tensorrt, "Cuda", fake_tensorrt.Cuda)
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "rtx"])
+def test_an_engine_is_built_kept_and_run(fake: None, device: str, tmp_path: Path) -> None:
+    folder, store = toy(tmp_path / "toy"), Store([tmp_path], tmp_path / "cache")
+    x = np.array([[1, 2, 3]], np.float32)
+    with store.open(folder, device) as engine:
+        assert engine.device == device
+        assert np.array_equal(engine.run({"x": x})["y"], x @ np.arange(12, dtype=np.float32).reshape(3, 4))
+        assert np.array_equal(engine.run({"x": 2 * x})["y"], 2 * x @ np.arange(12, dtype=np.float32).reshape(3, 4))
+        cuda = fake_tensorrt.Cuda.current
+    assert not cuda.buffers and cuda.closed
+    plans = tmp_path / "cache" / "plans"
+    assert [path.read_bytes() for path in plans.glob("*-timings.bin")] == ([b"."] if device == "tensorrt" else [b""])
+    (plan,) = plans.glob("*/plan.bin")
+    written = plan.stat().st_mtime_ns
+    store.open(folder, device).close()
+    assert plan.stat().st_mtime_ns == written
+
+
+def test_half_in_the_graph_is_half_in_the_network(tmp_path: Path) -> None:
+    library = Library("tensorrt", fake_tensorrt)
+    assert build_plan(library, toy(tmp_path / "half", half=True) / "model.onnx").layers == {"HALF": 2, "FLOAT": 1}
+    assert build_plan(library, toy(tmp_path / "full") / "model.onnx").layers == {"FLOAT": 1}
+
+
+def test_what_the_library_says_reaches_the_user(fake: None, tmp_path: Path) -> None:
+    library = Library("tensorrt", fake_tensorrt)
+    with pytest.raises(EngineError, match=r"no implementation found"):
+        build_plan(library, toy(tmp_path / "refused", name="refused") / "model.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineCorrupt, match=r"cannot parse"):
+        build_plan(library, tmp_path / "broken.onnx")
+
+
+def test_a_plan_with_other_tensors_is_refused(fake: None, tmp_path: Path) -> None:
+    folder = toy(tmp_path / "toy")
+    manifest = Store([]).manifest(folder)
+    plan = build_plan(Library("tensorrt", fake_tensorrt), folder / "model.onnx").plan
+    other = Manifest("toy", "step", "1", manifest.files, (TensorSpec("z", "float32", (1, 3)),), manifest.outputs)
+    with pytest.raises(EngineCorrupt, match=r"differ in x, z"):
+        tensorrt.TensorRTEngine(other.spec, Library("tensorrt", fake_tensorrt), plan, fake_tensorrt.Cuda())
+    with pytest.raises(EngineError, match=r"magic tag"):
+        tensorrt.TensorRTEngine(manifest.spec, Library("tensorrt", fake_tensorrt), b"other", fake_tensorrt.Cuda())
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "rtx"])
+def test_without_library_or_gpu_the_device_is_refused(device: str, tmp_path: Path) -> None:
+    folder = toy(tmp_path / "toy")
+    with pytest.raises(DeviceUnavailable, match=r"pip install|doctor"):
+        Store([tmp_path], tmp_path / "cache").open(folder, device)
+    assert not (tmp_path / "cache").exists()
+
+
+def _rtx() -> Library:
+    try:
+        return load_library("rtx")
+    except DeviceUnavailable as error:
+        pytest.skip(f"TensorRT-RTX is not here: {error}")
+
+
+@pytest.mark.parametrize("name", ["dlib-resnet", "fast", "latent-step", "student-attention", "style-step"])
+def test_tensorrt_rtx_builds_what_ships(name: str) -> None:
+    library = _rtx()
+    if not ZOO.has_weights(name):
+        pytest.skip(f"the weights of {name} are not installed")
+    manifest, folder = ZOO.manifest(name), ZOO.folder(name)
+    graph = (hydrate(folder, manifest, ZOO.cache) if manifest.weights else folder) / manifest.files["graph"].path
+    assert len(build_plan(library, graph).plan) > 1000
+
+
+def test_tensorrt_rtx_keeps_the_types_of_the_graph(tmp_path: Path) -> None:
+    library = _rtx()
+    assert build_plan(library, toy(tmp_path / "half", half=True) / "model.onnx").layers.get("HALF", 0) > 0
+    assert "HALF" not in build_plan(library, toy(tmp_path / "full") / "model.onnx").layers
+
+
