@@ -1,82 +1,207 @@
-"""A search step out of several engines, for generators too large for one: the denoiser, the decoder, and what looks at the image.
+"""Engines made of engines, for a diffusion model too large to fuse three of its passes into one graph.
 
-Each link is a vector-Jacobian product: it takes its inputs and the cotangents of its outputs, and gives its outputs and the
-cotangents of its inputs. The chain goes through them forward, keeps one latent per denoising step, and back. It takes and gives what
-the fused engine does, and holds the memory of one link at a time. A building block: no engine that ships is a chain, and the store opens
-none. On the way forward links without a forward engine of their own run their backward pass for nothing.
+Each link is a vector-Jacobian product: it takes its inputs and the cotangents of its outputs, and gives its outputs and the cotangents of
+its inputs. A chain goes through its links forward, keeps one latent per denoising step, and back; it takes and gives what a fused engine
+does, so that the same recipe runs on either, and holds the memory of one pass at a time. A chain is a manifest without a graph:
+`metadata.chain` names its kind, its links and its numbers.
+
+noise: latent [1,C,h,w], time [1], embedding, maps [M], noise_cotangent, structure_cotangent [1] -> noise, structure [1], attention [M],
+grad_latent, grad_embedding.  decoder: latent, image_cotangent [1,3,S,S] -> decoded, grad_latent.  encoder: image -> latent.  image: a step
+engine whose `offset` is the decoded image. Links of one kind are one engine, opened once; on the way forward their backward pass runs for
+nothing, which over 35 iterations is little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from faceprotect_engines.engine import BaseEngine, Engine
-from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.errors import EngineCorrupt, RecipeError
+from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, check_name, resolve_inside
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
 
+Links = Callable[[str | Path], Engine]
+#: File of the empty prompt's embedding [1, tokens, width], beside the manifest of an inversion.
+EMPTY = "empty.npy"
 
-class DenoisingChain(BaseEngine):
-    """`steps` denoising steps (arXiv 2503.10350, section 3), a decoder, and a search step on the decoded image.
 
-    noise: latent [1,C,h,w], time [1], embedding, maps [M], noise_cotangent, structure_cotangent [1] -> noise, structure [1], grad_latent.
-    decoder: latent, image_cotangent [1,3,S,S] -> decoded, grad_latent.  image: a step engine whose `offset` is the decoded image.
-    The caller keeps the links and closes them.
+class _Noise:
+    """The denoiser as a chain asks it: what is not asked for is zero."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.latent, self.embedding, self.maps = (engine.spec.input(name) for name in ("latent", "embedding", "maps"))
+        self._nothing = {tensor.name: tensor.zeros() for tensor in engine.spec.inputs}
+
+    def __call__(self, latent: Array, time: Array, embedding: Array, **further: Array) -> dict[str, Array]:
+        return self.engine.run({**self._nothing, "latent": latent, "time": np.ravel(time), "embedding": embedding, **further})
+
+
+class _Chain(BaseEngine):
+    """The caller keeps the links, but for those in `owned`, which are closed with the chain."""
+
+    owned: Sequence[Engine] = ()
+
+    def _release(self) -> None:
+        for engine in self.owned:
+            engine.close()
+
+
+class InversionChain(_Chain):
+    """`image` to the latent at every level of the way up (section 3.1), lowest first, and the empty `embedding`.
+
+    times [N]: those that the denoiser is asked at; moves [2N]: DDIM factors of latent and noise, step by step.
     """
+
+    def __init__(
+        self, name: str, encoder: Engine, noise: Engine, times: Sequence[float], moves: Sequence[float], empty: Array
+    ) -> None:
+        """Read the links' specs; nothing runs."""
+        self._encoder, self._noise, self._times, self._moves = encoder, _Noise(noise), times, moves
+        self._empty = np.asarray(empty, np.float32)
+        levels = [replace(self._noise.latent, name=f"level_{number}") for number in range(len(times) + 1)]
+        outputs = (*levels, replace(self._noise.embedding, name="embedding"))
+        super().__init__(EngineSpec(name, (encoder.spec.input("image"),), outputs), noise.device)
+
+    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        latent = self._encoder.run(feeds)["latent"]
+        found = {"level_0": latent}
+        for number, time in enumerate(self._times):
+            noise = self._noise(latent, np.array([time], np.float32), self._empty)["noise"]
+            latent = np.float32(self._moves[2 * number]) * latent + np.float32(self._moves[2 * number + 1]) * noise
+            found[f"level_{number + 1}"] = latent
+        return {**found, "embedding": self._empty}
+
+
+class NullTextChain(_Chain):
+    """One step down that has to meet a `target` (section 3.2): loss = MSE, with its gradient to the `embedding`."""
+
+    def __init__(self, name: str, noise: Engine) -> None:
+        """Read the link's spec; nothing runs."""
+        self._noise = _Noise(noise)
+        latent, embedding, maps = self._noise.latent, self._noise.embedding, self._noise.maps
+        numbers = (TensorSpec("time", "float32", (1,)), TensorSpec("moves", "float32", (2,)))
+        outputs = (
+            TensorSpec("loss", "float32", (1,)), replace(latent, name="moved"), replace(embedding, name="used"), maps,
+            replace(embedding, name="grad_embedding"),
+        )  # fmt: skip
+        super().__init__(EngineSpec(name, (latent, replace(latent, name="target"), embedding, *numbers), outputs), noise.device)
+
+    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        latent, embedding, moves = feeds["latent"], feeds["embedding"], feeds["moves"]
+        seen = self._noise(latent, feeds["time"], embedding)
+        moved = moves[0] * latent + moves[1] * seen["noise"]
+        error = moved - feeds["target"]
+        pull = np.asarray(2 * moves[1] / error.size * error, np.float32)
+        gradient = self._noise(latent, feeds["time"], embedding, noise_cotangent=pull)["grad_embedding"]
+        loss = np.array([np.square(error).mean()], np.float32)
+        return {"loss": loss, "moved": moved, "used": embedding, "maps": seen["attention"], "grad_embedding": gradient}
+
+
+class DecodingChain(_Chain):
+    """`latent + offset` denoised in `steps` steps and decoded, and the self-attention maps of every step."""
+
+    def __init__(self, name: str, steps: int, noise: Engine, decoder: Engine) -> None:
+        """Read the links' specs; nothing runs."""
+        self._steps, self._noise, self._decoder = steps, _Noise(noise), decoder
+        inputs = [*_codes(self._noise, steps), *(replace(self._noise.embedding, name=f"embedding_{step}") for step in range(steps))]
+        maps = (replace(self._noise.maps, name=f"maps_{step}") for step in range(steps))
+        super().__init__(EngineSpec(name, tuple(inputs), (decoder.spec.output("decoded"), *maps)), noise.device)
+
+    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        latent, moves, found = np.asarray(feeds["latent"] + feeds["offset"], np.float32), feeds["moves"], {}
+        for step in range(self._steps):
+            seen = self._noise(latent, feeds["times"][step : step + 1], feeds[f"embedding_{step}"])
+            latent = moves[2 * step] * latent + moves[2 * step + 1] * seen["noise"]
+            found[f"maps_{step}"] = seen["attention"]
+        return {"decoded": self._decoder.run(_decoding(self._decoder, latent))["decoded"], **found}
+
+
+class DenoisingChain(_Chain):
+    """`steps` denoising steps (section 3), a decoder, and a search step on the decoded image: loss and gradient to `offset`."""
 
     def __init__(self, name: str, steps: int, noise: Engine, decoder: Engine, image: Engine) -> None:
         """Read the links' specs; nothing runs. Raises RecipeError where the last link has prices of its own: there is no room for them."""
         prices = image.spec.input("shares").shape[0]
-        if prices != 3:
-            raise RecipeError(f"engine '{image.spec.name}' takes {prices} shares; the last link of a chain takes 3")
-        self._steps, self._noise, self._decoder, self._image = steps, noise, decoder, image
-        latent, embedding, maps = (noise.spec.input(tensor) for tensor in ("latent", "embedding", "maps"))
-        inputs = [latent, replace(latent, name="offset")]
-        inputs += [TensorSpec("times", "float32", (steps,)), TensorSpec("moves", "float32", (2 * steps,))]
+        if prices not in (2, 3):
+            raise RecipeError(f"engine '{image.spec.name}' takes {prices} shares; the last link of a chain has no prices of its own")
+        self._steps, self._noise, self._decoder, self._image = steps, _Noise(noise), decoder, image
+        inputs = _codes(self._noise, steps)
         for step in range(steps):
-            inputs += [replace(embedding, name=f"embedding_{step}"), replace(maps, name=f"maps_{step}")]
-        inputs += [tensor for tensor in image.spec.inputs if tensor.name != "offset"]
+            inputs += [replace(self._noise.embedding, name=f"embedding_{step}"), replace(self._noise.maps, name=f"maps_{step}")]
+        inputs += [tensor for tensor in image.spec.inputs if tensor.name not in ("offset", "shares")]
+        inputs += [replace(image.spec.input("shares"), shape=(3,))]
         outputs = [tensor for tensor in image.spec.outputs if tensor.name != "grad_offset"]
-        outputs += [TensorSpec("structure", "float32", (1,)), replace(latent, name="grad_offset")]
+        outputs += [TensorSpec("structure", "float32", (1,)), replace(self._noise.latent, name="grad_offset")]
         super().__init__(EngineSpec(name, tuple(inputs), tuple(outputs)), image.device)
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
         weight = feeds["penalty_weight"] * feeds["shares"][2]
         moves, latents = feeds["moves"], [np.asarray(feeds["latent"] + feeds["offset"], np.float32)]
         structure = np.zeros(1, np.float32)
-        nothing = np.zeros_like(latents[0])
         for step in range(self._steps):
-            seen = self._link(feeds, step, latents[step], nothing, np.zeros(1, np.float32))
+            seen = self._link(feeds, step, latents[step])
             latents.append(moves[2 * step] * latents[step] + moves[2 * step + 1] * seen["noise"])
             structure += seen["structure"]
-        plain = {"latent": latents[-1], "image_cotangent": self._decoder.spec.input("image_cotangent").zeros()}
+        plain = _decoding(self._decoder, latents[-1])
         looked = self._image.run({**self._rest(feeds), "offset": self._decoder.run(plain)["decoded"]})
         pull = self._decoder.run({**plain, "image_cotangent": looked.pop("grad_offset")})["grad_latent"]
         for step in reversed(range(self._steps)):
-            through = self._link(feeds, step, latents[step], np.asarray(moves[2 * step + 1] * pull, np.float32), weight)
+            noise = np.asarray(moves[2 * step + 1] * pull, np.float32)
+            through = self._link(feeds, step, latents[step], noise_cotangent=noise, structure_cotangent=weight)
             pull = np.asarray(moves[2 * step] * pull + through["grad_latent"], np.float32)
         share = feeds["shares"][2] * structure
         looked["penalty"] = looked["penalty"] + share
         looked["loss"] = looked["loss"] + feeds["penalty_weight"] * share
         return {**looked, "structure": structure, "grad_offset": pull}
 
-    def _link(self, feeds: Mapping[str, Array], step: int, latent: Array, noise: Array, structure: Array) -> dict[str, Array]:
-        return self._noise.run(
-            {
-                "latent": latent,
-                "time": feeds["times"][step : step + 1],
-                "embedding": feeds[f"embedding_{step}"],
-                "maps": feeds[f"maps_{step}"],
-                "noise_cotangent": noise,
-                "structure_cotangent": structure,
-            }
-        )
+    def _link(self, feeds: Mapping[str, Array], step: int, latent: Array, **cotangents: Array) -> dict[str, Array]:
+        time, embedding, maps = feeds["times"][step : step + 1], feeds[f"embedding_{step}"], feeds[f"maps_{step}"]
+        return self._noise(latent, time, embedding, maps=maps, **cotangents)
 
     def _rest(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """What the last link takes."""
-        return {tensor.name: feeds[tensor.name] for tensor in self._image.spec.inputs if tensor.name != "offset"}
+        found = {tensor.name: feeds[tensor.name] for tensor in self._image.spec.inputs if tensor.name != "offset"}
+        size = self._image.spec.input("shares").shape[0]
+        return {**found, "shares": feeds["shares"] if size == 3 else feeds["shares"][:2]}
 
-    def _release(self) -> None:
-        """Nothing of its own."""
+
+def _codes(noise: _Noise, steps: int) -> list[TensorSpec]:
+    numbers = [TensorSpec("times", "float32", (steps,)), TensorSpec("moves", "float32", (2 * steps,))]
+    return [noise.latent, replace(noise.latent, name="offset"), *numbers]
+
+
+def _decoding(decoder: Engine, latent: Array) -> dict[str, Array]:
+    return {"latent": latent, "image_cotangent": decoder.spec.input("image_cotangent").zeros()}
+
+
+def open_chain(manifest: Manifest, folder: Path, links: Links) -> _Chain:
+    """The chain that a manifest describes. Raises EngineCorrupt for a malformed one.
+
+    `links` opens engines, and keeps them: by their folder where they lie beside the chain's, else by name.
+    """
+    found: Mapping[str, Any] = manifest.metadata["chain"]
+
+    def link(name: str) -> Engine:
+        beside = folder.parent / check_name(name)
+        return links(beside if (beside / MANIFEST_NAME).is_file() else name)
+
+    try:
+        kind, names = found["kind"], {role: link(name) for role, name in found["links"].items()}
+        if kind == "inversion":
+            empty = np.load(resolve_inside(folder, manifest.files["empty"].path), allow_pickle=False)
+            return InversionChain(manifest.name, names["encoder"], names["noise"], found["times"], found["moves"], empty)
+        if kind == "null-text":
+            return NullTextChain(manifest.name, names["noise"])
+        if kind == "decoding":
+            return DecodingChain(manifest.name, int(found["steps"]), names["noise"], names["decoder"])
+        if kind == "denoising":
+            return DenoisingChain(manifest.name, int(found["steps"]), names["noise"], names["decoder"], names["image"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineCorrupt(f"engine '{manifest.name}': its chain is malformed ({error!r}); export it again") from error
+    raise EngineCorrupt(f"engine '{manifest.name}': there is no chain of the kind {kind!r}; upgrade faceprotect-sdk")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from faceprotect_engines.backends import load_engine
+from faceprotect_engines.chain import Links, open_chain
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import EngineCorrupt, EngineNotFound, WeightsMissing
@@ -119,19 +120,35 @@ class Store:
             return False
         return True
 
-    def open(self, engine: str | Path, device: str = "cpu", threads: int | None = None) -> Engine:
+    def open(self, engine: str | Path, device: str = "cpu", threads: int | None = None, links: Links | None = None) -> Engine:
         """A verified engine ready to run on `device` ("auto", "cpu", "cuda", "torch", ...).
 
-        `threads`: cores it may use, None for all that the process may use. Raises EngineNotFound, EngineCorrupt,
-        WeightsMissing, CacheUnwritable, or DeviceUnavailable when `device` is not what would really run.
+        `threads`: cores it may use, None for all that the process may use. `links`: opens, and keeps, the engines that a chain is made of
+        (chain.py); without it the chain owns them. Raises EngineNotFound, EngineCorrupt, WeightsMissing, CacheUnwritable, or
+        DeviceUnavailable when `device` is not what would really run.
         """
         folder, manifest = self.folder(engine), self.manifest(engine)
         verify_files(folder, manifest)
+        if "chain" in manifest.metadata:
+            return self._chain(manifest, folder, device, threads) if links is None else open_chain(manifest, folder, links)
 
         def graph_folder() -> Path:
             return hydrate(folder, manifest, self.cache) if manifest.weights else folder
 
         return load_engine(manifest, folder, graph_folder, device, threads, self.cache)
+
+    def _chain(self, manifest: Manifest, folder: Path, device: str, threads: int | None) -> Engine:
+        """A chain that opens each of its links once, and closes them."""
+        opened: dict[str, Engine] = {}
+
+        def link(name: str | Path) -> Engine:
+            if str(name) not in opened:
+                opened[str(name)] = self.open(name, device, threads)
+            return opened[str(name)]
+
+        chain = open_chain(manifest, folder, link)
+        chain.owned = tuple(opened.values())
+        return chain
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -118,6 +118,13 @@ def clip(texts: tuple[str, ...], **options: Any) -> None:
         _ask("faceprotect_export.pretrained.clip").write_texts(options["source"], list(texts), options["output"] / "texts.npz")
 
 
+@export.command()
+@_shared_options
+def stylegan(**options: Any) -> None:
+    """A StyleGAN2 generator of 256 to 1024 px: SOURCE is a .pt, .pkl (nothing in it is executed) or .safetensors file; it decides the size."""
+    _export("stylegan", **options)
+
+
 def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> None:
     _free(output)
     common, kinds = _ask("faceprotect_export.pretrained.common"), _ask("faceprotect_export.pretrained.kinds")

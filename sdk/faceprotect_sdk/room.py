@@ -27,7 +27,7 @@ class EngineRoom:
         """The open engine of that name or folder; raises what :meth:`Store.open` raises."""
         key = str(engine)
         if key not in self._engines:
-            self._engines[key] = self.store.open(engine, self.device, self.threads)
+            self._engines[key] = self.store.open(engine, self.device, self.threads, links=self)
         return self._engines[key]
 
     def manifest(self, engine: str | Path) -> Manifest:
