@@ -18,6 +18,7 @@ import torch
 from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import build_dlib_engine
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
+from faceprotect_export.objectives.diffusion import Decoded
 from faceprotect_export.objectives.search import LatentDecode
 from faceprotect_export.search_engines import IMAGE, STEP_SURROGATES, SearchSpace, decode_recipe, shipped_step_recipe
 from faceprotect_export.sface_engine import URL, build_sface_engine
@@ -76,6 +77,13 @@ def build_decode(sources: Sources, folder: Path) -> None:
     build_engine(decode_recipe(latent_space(sources), sources.crops, program=sources.program), folder)
 
 
+def build_image_step(sources: Sources, folder: Path) -> None:
+    """``image-step``: what looks at an image that something else has made, the last link of a chain."""
+    noises = [torch.randn(crop.shape, generator=torch.Generator().manual_seed(index)) for index, crop in enumerate(sources.crops)]
+    space = SearchSpace("image", Decoded(), [{"offset": 0.02 * noise} for noise in noises], {"offset": IMAGE}, {})
+    build_engine(shipped_step_recipe(space, sources), folder)
+
+
 def build_student_engine(kind: str) -> Callable[[Sources, Path], None]:
     """Builder of ``student-KIND``: embedding, similarity and its gradient; a judge unless the step searches on it."""
     name = f"student-{kind}"
@@ -123,6 +131,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "face-encoder": build_encoder,
     "latent-decode": build_decode,
     "latent-step": build_step,
+    "image-step": build_image_step,
     "keypoints": build_keypoints,
     "style-encoder": build_style_encoder,
     "style-invert": build_style_invert,
@@ -138,6 +147,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
 #: Engines that hold the networks of others, and which.
 SHARED: dict[str, tuple[str, ...]] = {
     "latent-step": ("student-conv", "latent-decode"),
+    "image-step": ("student-conv",),
     "diffusion-decode": ("latent-decode",),
     "diffusion-invert": ("face-encoder", "diffusion-decode"),
     "diffusion-null-text": ("diffusion-decode",),

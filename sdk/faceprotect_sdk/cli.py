@@ -45,7 +45,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--device",
         default="auto",
         show_default=True,
-        help="auto, cpu, cuda or torch. One that is named and not really active is an error.",
+        help="auto, cpu, cuda, tensorrt, rtx or torch. One that is named and not really active is an error.",
     )(command)
 
 
@@ -103,6 +103,7 @@ faces_option = click.option(
 @click.option(
     "--keep-unconfirmed", is_flag=True, help="Write a photo that is still matched too, as NAME_unconfirmed.EXT."
 )
+@click.option("--engines", type=FILE, metavar="DIR", help="Look for engines and recipes there first: what export diffusion has made.")
 @faces_option
 @panel_options
 @device_options

@@ -89,6 +89,13 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @export.command()
 @_shared_options
+def diffusion(**options: Any) -> None:
+    """What --method diffusion needs of a pipeline of yours (UNet, autoencoder, text encoder); then: protect --engines DIR."""
+    _export("diffusion", **options)
+
+
+@export.command()
+@_shared_options
 def unet(**options: Any) -> None:
     """The UNet of Stable Diffusion or a relative of it: SOURCE is a folder of diffusers or a hub's name."""
     _export("unet", **options)
@@ -121,7 +128,7 @@ def clip(texts: tuple[str, ...], **options: Any) -> None:
 @export.command()
 @_shared_options
 def stylegan(**options: Any) -> None:
-    """A StyleGAN2 generator of 256 to 1024 px: SOURCE is a .pt, .pkl (nothing in it is executed) or .safetensors file; it decides the size."""
+    """A StyleGAN2 generator of 256 to 1024 px: SOURCE is a .pt, .pkl (nothing in it runs) or .safetensors file; it says the size."""
     _export("stylegan", **options)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from faceprotect_sdk.errors import OutputError
+from faceprotect_engines.store import ZOO, Store
+from faceprotect_sdk.errors import OutputError, UsageError
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
@@ -37,6 +38,7 @@ class ProtectFiles:
         judge: Sequence[str],
         installed_judges: bool,
         time_budget: float | None,
+        engines: Path | None,
         device: str,
         threads: int | None,
     ) -> None:
@@ -58,6 +60,7 @@ class ProtectFiles:
             quality=quality,
             time_budget=time_budget,
             threads=threads,
+            store=_store(engines),
         )
 
     def __enter__(self) -> ProtectFiles:
@@ -100,3 +103,10 @@ class ProtectFiles:
         write_atomic(target, data, force=self._force)
         self._written.add(target.absolute())
         return target
+
+
+def _store(engines: Path | None) -> Store | None:
+    """Engines of the user's own before those that ship; raises UsageError for a folder that is none."""
+    if engines is not None and not engines.is_dir():
+        raise UsageError(f"{engines}: no such folder. Make engines: faceprotect-sdk export diffusion SOURCE -o {engines}")
+    return None if engines is None else Store([engines, ZOO])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,23 @@ def weighted(y: Tensor) -> Tensor:
 def operators(model: onnx.ModelProto) -> list[str]:
     """Operator types of a model, in order."""
     return [node.op_type for node in model.graph.node]
+
+
+def save_text_encoder(folder: Path, width: int, tokens: int = 77) -> None:
+    """A tokenizer of two words and a small text encoder, as a pipeline of diffusers has them."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "b</w>": 3}
+    source = folder / "vocabulary"
+    source.mkdir()
+    (source / "vocab.json").write_text(json.dumps(vocabulary))
+    (source / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizerFast(
+        vocab_file=str(source / "vocab.json"), merges_file=str(source / "merges.txt"), model_max_length=tokens, unk_token="<|endoftext|>"
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = CLIPTextConfig(
+        vocab_size=4, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=tokens, eos_token_id=1, bos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(folder / "text_encoder")

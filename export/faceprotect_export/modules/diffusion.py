@@ -53,6 +53,11 @@ def alphas_cumprod(steps: int = STEPS, first: float = 0.00085, last: float = 0.0
     return torch.cumprod(1 - torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square(), 0)
 
 
+def ddim(here: float, there: float) -> tuple[float, float]:
+    """Factors of latent and noise of a DDIM step between two shares of the signal (Song et al. 2021, eq. 12, sigma 0)."""
+    return (there / here) ** 0.5, (1 - there) ** 0.5 - (there * (1 - here) / here) ** 0.5
+
+
 class Codec(Protocol):
     """An autoencoder as the diffusion model needs it."""
 
@@ -143,9 +148,8 @@ class LatentDiffusion(nn.Module):
         return noise, maps
 
     def moves(self, source: int, target: int) -> tuple[float, float]:
-        """Factors of latent and noise of a DDIM step between two time steps, either way (Song et al. 2021, eq. 12, sigma 0)."""
-        here, there = self.alphas[source], self.alphas[target]
-        return (there / here) ** 0.5, (1 - there) ** 0.5 - (there * (1 - here) / here) ** 0.5
+        """Factors of latent and noise of a DDIM step between two time steps, either way."""
+        return ddim(self.alphas[source], self.alphas[target])
 
     def moved(self, latent: Tensor, noise: Tensor, source: int, target: int) -> Tensor:
         """The latent of time step ``source`` at ``target``, along the predicted noise."""

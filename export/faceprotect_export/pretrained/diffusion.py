@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from faceprotect_export.engine_folder import EngineRecipe
 from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import DecoderLink, NoiseLink, packed
+from faceprotect_export.pretrained.chains import ChainRecipe, diffusion_chains, empty_prompt
 from faceprotect_export.pretrained.common import (
     Options,
     PretrainedError,
@@ -26,6 +27,7 @@ from faceprotect_export.pretrained.common import (
     per_cotangent,
     refuse_differences,
 )
+from faceprotect_sdk.align import CROP
 
 COMMAND = "faceprotect-sdk export {} SOURCE -o DIR"
 IMAGE = {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)}
@@ -131,6 +133,13 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
         name, "denoiser", net, NoiseLink(model), sample, ("latent", "embedding"), options, source=source, describe=describe,
         command=COMMAND.format("unet"), scale=per_cotangent("noise_cotangent", "structure_cotangent"), metadata=metadata,
     )  # fmt: skip
+
+
+def diffusion(source: Path | str, options: Options) -> list[EngineRecipe | ChainRecipe]:
+    """Everything that the method ``diffusion`` needs of a pipeline: its UNet and autoencoder, and chains of them."""
+    if options.forward_only or options.size != CROP:
+        raise PretrainedError(f"the method diffusion needs gradients, at {CROP} px: leave out --forward-only and --size")
+    return [*unet(source, options), *vae(source, options), *diffusion_chains(origin(source, options.licence), empty_prompt(source))]
 
 
 class _Encode(nn.Module):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, read_manifest
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
+from faceprotect_export.pretrained.chains import ChainRecipe, build_chain
 from faceprotect_export.pretrained.common import Options, PretrainedError
 
-Reader = Callable[[Path | str, Options], list[EngineRecipe]]
+Reader = Callable[[Path | str, Options], Sequence[EngineRecipe | ChainRecipe]]
 #: Kind to the file that reads it: only that one is imported.
 MODULES = {
-    "unet": "diffusion", "vae": "diffusion", "taesd": "diffusion", "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers",
+    **dict.fromkeys(("diffusion", "unet", "vae", "taesd"), "diffusion"), "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers",
 }  # fmt: skip
 Report = Callable[[str, int, int], None]
 
@@ -48,7 +49,7 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
             if report is not None:
                 report(recipe.name, index, len(recipes))
             own = part / recipe.name
-            made.append(read_manifest(own) if (own / MANIFEST_NAME).is_file() else build_engine(recipe, own))
+            made.append(read_manifest(own) if (own / MANIFEST_NAME).is_file() else _build(recipe, own))
     finally:
         if not made:
             shutil.rmtree(part, ignore_errors=True)
@@ -56,3 +57,7 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
     (part / recipes[0].name if len(recipes) == 1 else part).replace(folder)
     shutil.rmtree(part, ignore_errors=True)
     return made
+
+
+def _build(recipe: EngineRecipe | ChainRecipe, folder: Path) -> Manifest:
+    return build_chain(recipe, folder) if isinstance(recipe, ChainRecipe) else build_engine(recipe, folder)
