@@ -95,7 +95,8 @@ def test_inversion_null_text_and_decoding_are_those_of_the_whole_model(pipeline:
         got = engine.run(null)
     for name in ("loss", "moved", "used", "maps", "grad_embedding"):
         np.testing.assert_allclose(got[name], wanted[name], rtol=1e-3, atol=1e-4 * np.abs(wanted[name]).max(), err_msg=name)
-    codes = {"latent": expected["level_3"], "offset": 0.1 * np.ones_like(expected["level_3"]), "times": times.numpy(), "moves": moves.numpy()}
+    codes = {"latent": expected["level_3"], "offset": 0.1 * np.ones_like(expected["level_3"])}
+    codes |= {"times": times.numpy(), "moves": moves.numpy()}
     codes |= {f"embedding_{step}": expected["embedding"] for step in range(3)}
     plain = DiffusionPlain(DiffusionDecode(model, 3))(**{k: torch.from_numpy(v) for k, v in codes.items()})
     with Store([own]).open("diffusion-decode") as engine:
@@ -110,7 +111,8 @@ def test_the_recipe_over_chains_is_the_recipe_over_the_whole_model(pipeline: Pat
     model, image = whole(pipeline), photo()
     recipe = load_recipe(ZOO / "recipes" / "diffusion.json")
     references = {name: _embedding(name, image) for name in STEP_SURROGATES}
-    arrays = {"original": image.numpy(), "mask": np.ones((1, 1, CROP, CROP), np.float32), "zero_offset": np.zeros((1, 4, 32, 32), np.float32)}
+    arrays = {"original": image.numpy(), "mask": np.ones((1, 1, CROP, CROP), np.float32)}
+    arrays["zero_offset"] = np.zeros((1, 4, 32, 32), np.float32)
     arrays |= {reference_input(name): value for name, value in references.items()}
     arrays["limit"] = np.array([0.5, 0.1], np.float32)
     parameters = {"steps": 3, "budget": 0.01}

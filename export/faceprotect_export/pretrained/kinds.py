@@ -16,8 +16,11 @@ from faceprotect_export.pretrained.common import Options, PretrainedError
 Reader = Callable[[Path | str, Options], Sequence[EngineRecipe | ChainRecipe]]
 #: Kind to the file that reads it: only that one is imported.
 MODULES = {
-    **dict.fromkeys(("diffusion", "unet", "vae", "taesd"), "diffusion"), "clip": "clip", "stylegan": "stylegan", "recogniser": "recognisers",
-}  # fmt: skip
+    **dict.fromkeys(("diffusion", "unet", "vae", "taesd"), "diffusion"),
+    "clip": "clip",
+    "stylegan": "stylegan",
+    "recogniser": "recognisers",
+}
 Report = Callable[[str, int, int], None]
 
 

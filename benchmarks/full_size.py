@@ -1,0 +1,386 @@
+"""Networks of the true size of Stable Diffusion, CLIP, StyleGAN2 and face recognisers, with random weights, exported with their gradients.
+
+    python benchmarks/full_size.py --out benchmarks/results/full_size.json --only unet --precision fp32
+
+Of each network and precision: parity with torch autograd, output by output, seconds, bytes, peak memory, ONNX's checker, and whether
+TensorRT-RTX takes the graph. Nothing is downloaded: what a size costs and whether the operators hold does not depend on the numbers; how
+far float16 is off does, and is with trained weights mostly less.
+
+Each export and each plan has a process of its own, so that its peak memory is its own. A rerun leaves out what ``--out`` holds of the
+same commit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from faceprotect_engines.backends.tensorrt import build_plan, load_library
+from faceprotect_engines.errors import DeviceUnavailable, EngineError
+from faceprotect_sdk.write import write_atomic
+from harness.provenance import command_line, environment
+
+if TYPE_CHECKING:  # torch is imported by the processes that export, not by the one that starts them
+    from torch import nn
+
+    from faceprotect_engines.manifest import Manifest
+    from faceprotect_export.engine_folder import EngineRecipe
+    from faceprotect_export.pretrained.common import Options
+
+Row = dict[str, Any]
+GRAPH = "model.onnx"
+RANDOM = {"weights": "random numbers", "licence": "none"}
+#: Refuses nothing that is finite: for the figures of an engine that was refused.
+_ANY = {"tolerance": 1e30, "cosine": -1.0}
+
+
+# Networks
+
+
+@dataclass(frozen=True)
+class Network:
+    """How a network with random weights is made, and its engines of it."""
+
+    build: Callable[[], Any]
+    recipes: Callable[[Any, Options], list[EngineRecipe]]
+
+
+def filled(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network whose weights are normal numbers of variance 1 / fan-in, its norms ones and its biases zeros.
+
+    Its own initialisation would take minutes.
+    """
+    import torch
+
+    with torch.device("meta"):
+        net = build()
+    net.to_empty(device="cpu")
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if value.ndim > 1:
+                value.normal_(0.0, math.prod(value.shape[1:]) ** -0.5, generator=random)
+            else:
+                value.fill_(float(name.endswith("weight")))
+    return net
+
+
+def unet(**config: Any) -> nn.Module:
+    """The UNet of Stable Diffusion, whose versions differ in ``config``."""
+    from diffusers import UNet2DConditionModel
+
+    return filled(lambda: cast("nn.Module", UNet2DConditionModel(sample_size=64, **config)))
+
+
+def unet_recipes(net: Any, options: Options) -> list[EngineRecipe]:
+    """Noise, maps of self-attention, and products with cotangents of both."""
+    from faceprotect_export.pretrained.diffusion import unet_engine
+
+    return [unet_engine(net, options, RANDOM)]
+
+
+def vae() -> nn.Module:
+    """The autoencoder of Stable Diffusion 1 and 2."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(  # type: ignore[no-any-return]
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+
+
+def taesd() -> nn.Module:
+    """Its tiny stand-in."""
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny()  # type: ignore[no-any-return]
+
+
+def codec_recipes(name: str, net: nn.Module, options: Options) -> list[EngineRecipe]:
+    """Encoder, and decoder with its product."""
+    from faceprotect_export.pretrained.diffusion import codec_engines
+
+    return codec_engines(net, name, options, RANDOM)
+
+
+def clip() -> nn.Module:
+    """ViT-B/16 with its tower of texts, which no engine has."""
+    from transformers import AutoModel, CLIPConfig
+
+    layers = {"num_hidden_layers": 12}
+    image = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "image_size": 224, "patch_size": 16}
+    text = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    config = CLIPConfig(vision_config=image | layers, text_config=text | layers, projection_dim=512)
+    return AutoModel.from_config(config, attn_implementation="eager")  # type: ignore[no-any-return]
+
+
+def clip_recipes(net: Any, options: Options) -> list[EngineRecipe]:
+    """The image tower with its product."""
+    from faceprotect_export.pretrained.clip import clip_engine
+
+    return [clip_engine(net, options, RANDOM)]
+
+
+def stylegan(size: int) -> nn.Module:
+    """The synthesis network of StyleGAN2, config F."""
+    from faceprotect_export.modules.stylegan2 import StyleGan2, config_f
+
+    return StyleGan2(config_f(size))
+
+
+def stylegan_recipes(net: Any, options: Options) -> list[EngineRecipe]:
+    """Up to 16 px, and from there with products for F and W+."""
+    from faceprotect_export.pretrained.stylegan import stylegan_engines
+
+    facts = {"size": net.config.size, "layers": net.config.layers, "channels": list(net.config.channels), "layout": "random"}
+    return stylegan_engines(net, facts, options, RANDOM)
+
+
+def recogniser(name: str) -> nn.Module:
+    """A recogniser that normalises by the statistics of its own activations, so that these neither vanish nor explode."""
+    import torch
+    import torch.nn.functional as F
+
+    from faceprotect_export.pretrained.recognisers import ARCHITECTURES
+    from faceprotect_export.surrogate import smooth_samples
+
+    architecture = ARCHITECTURES[name]
+    net = architecture.build()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = None  # the statistics of the one batch
+    with torch.no_grad():
+        net(F.interpolate(torch.cat(smooth_samples(6, seed=5)), architecture.size, mode="bilinear") * 2 - 1)
+    return net
+
+
+def recogniser_recipes(name: str, net: nn.Module, options: Options) -> list[EngineRecipe]:
+    """A surrogate: embedding, similarity and its gradient."""
+    from faceprotect_export.pretrained.recognisers import ARCHITECTURES, Recogniser, recogniser_engine
+
+    spec = ARCHITECTURES[name].specification(name, options)
+    return [recogniser_engine(Recogniser(name, net), spec, name, options, RANDOM)]
+
+
+_SD2: Row = {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
+_SD15: Row = {"cross_attention_dim": 768, "attention_head_dim": 8}
+NETWORKS: dict[str, Network] = {
+    "unet": Network(partial(unet, **_SD2), unet_recipes),
+    "unet_sd15": Network(partial(unet, **_SD15), unet_recipes),
+    "vae": Network(vae, partial(codec_recipes, "vae")),
+    "taesd": Network(taesd, partial(codec_recipes, "taesd")),
+    "clip": Network(clip, clip_recipes),
+    **{f"stylegan2_{size}": Network(partial(stylegan, size), stylegan_recipes) for size in (256, 1024)},
+    **{
+        name: Network(partial(recogniser, name), partial(recogniser_recipes, name))
+        for name in ("ir152", "irse50", "facenet", "mobilefacenet")
+    },
+}
+PRECISIONS = ("fp32", "fp16")
+
+
+# What the processes do
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    write_atomic(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode(), force=True)
+
+
+def peak_gb() -> float:
+    """Most memory that this process has had, in 1e9 bytes.
+
+    On Linux a process's ``ru_maxrss`` begins with that of the one that started it, so the kernel's own count goes before it.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    counted = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    if counted is None:
+        counted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    return round(counted * 1024 / 1e9, 2)
+
+
+def export_network(name: str, precision: str, out: Path) -> None:
+    """Make the engines of a network in folders beside ``out``, which is written anew after each."""
+    import torch
+
+    from faceprotect_export.pretrained.common import Options
+
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    net = NETWORKS[name].build().requires_grad_(False).eval()
+    row: Row = {"parameters_m": round(sum(p.numel() for p in net.parameters()) / 1e6, 2), "torch": torch.__version__}
+    row["threads"] = torch.get_num_threads()
+    options = Options(precision=cast(Any, precision), threshold=0.3, licence=RANDOM["licence"])
+    recipes = NETWORKS[name].recipes(net, options)
+    row["prepared_seconds"] = round(time.perf_counter() - began, 1)
+    row["engines"] = []
+    write_json(out, row)
+    for recipe in recipes:
+        row["engines"].append(export_engine(recipe, out.parent / recipe.name))
+        row |= {"seconds": round(time.perf_counter() - began, 1), "peak_gb": peak_gb()}
+        write_json(out, row)
+
+
+def export_engine(recipe: EngineRecipe, folder: Path) -> Row:
+    """One engine, and what was measured of it; of one that is refused the same, if it gives finite numbers at all."""
+    from faceprotect_export.engine_folder import ParityError, build_engine
+
+    row: Row = {"engine": recipe.name, "gradients": [f"grad_{name}" for name in recipe.variables]}
+    began = time.perf_counter()
+    manifest = None
+    try:
+        manifest = build_engine(recipe, folder)
+    except ParityError as error:
+        row["refused"] = str(error)
+    row["seconds"] = round(time.perf_counter() - began, 1)
+    if manifest is None:  # not where the error is caught: it holds the first graph in memory
+        try:
+            manifest = build_engine(replace(recipe, **cast(Any, _ANY)), folder)
+        except ParityError:
+            return row
+    row |= {"peak_gb": peak_gb(), "bytes": sum(entry.bytes for entry in manifest.files.values())}
+    return row | {"onnx_checker": checked(folder / GRAPH)} | parity_of(manifest, recipe)
+
+
+def parity_of(manifest: Manifest, recipe: EngineRecipe) -> Row:
+    """The least cosine of a gradient, the manifest's figures, and what the recipe asks for."""
+    found = {**manifest.parity, "least_cosine": recipe.cosine}
+    if found["tolerance"] == _ANY["tolerance"]:
+        found["tolerance"] = recipe.tolerance
+    cosines = [found["outputs"][f"grad_{name}"]["cosine"] for name in recipe.variables]
+    return {"gradient_cosine": min(cosines, default=None), "parity": found}
+
+
+def checked(graph: Path) -> str:
+    """Either "passed" or what ONNX's checker says. By the path: it looks for the file of tensors beside it."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(graph))
+    except onnx.checker.ValidationError as error:
+        return _brief(str(error), graph.parent)
+    return "passed"
+
+
+def plan_graph(graph: Path, out: Path) -> None:
+    """Compile a graph by TensorRT-RTX, and write what it took, or why there is no plan."""
+    try:
+        library = load_library("rtx")
+    except DeviceUnavailable as error:
+        write_json(out, {"status": "not built", "reason": str(error)})
+        return
+    row: Row = {"version": library.version}
+    began = time.perf_counter()
+    try:
+        built = build_plan(library, graph)
+        row |= {"status": "accepted", "bytes": len(built.plan), "layers": dict(built.layers)}
+    except EngineError as error:
+        row |= {"status": "refused", "reason": _brief(str(error), graph.parent)}
+    write_json(out, row | {"seconds": round(time.perf_counter() - began, 1), "peak_gb": peak_gb()})
+
+
+# The process that starts them
+
+
+def _brief(words: str, folder: Path) -> str:
+    """Without the machine's folder, and not longer than a paragraph."""
+    return " ".join(words.replace(f"{folder}/", "").split())[:600]
+
+
+def started(words: list[str], out: Path) -> Row:
+    """What a process of this script wrote into ``out`` until it ended; ``crashed`` says how it did, if not by itself."""
+    paths = os.pathsep.join(path for path in sys.path if path)  # wherever this process has its packages from
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, str(Path(__file__).resolve()), *words, "--out", str(out)],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    row: Row = json.loads(out.read_text()) if out.is_file() else {}
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Traceback"))]
+        how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        row["crashed"] = _brief(": ".join([how, *lines[-3:]]), out.parent)
+    return row
+
+
+def measure(name: str, precision: str, scratch: Path | None) -> Row:
+    """Export a network and compile its graphs, in processes of their own; of what they write nothing stays."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{name}-{precision}-") as made:
+        folder = Path(made)
+        row = started(["--one", name, precision], folder / "export.json")
+        for engine in row.get("engines", []):
+            engine["rtx"] = planned(folder / engine["engine"])
+    return row
+
+
+def planned(folder: Path) -> Row:
+    """The plan of an engine in ``folder``."""
+    if not (folder / GRAPH).is_file():
+        return {"status": "not built", "reason": "the export was refused"}
+    row = started(["--plan", str(folder / GRAPH)], folder / "plan.json")
+    return {"status": "crashed", **row} if "crashed" in row else row
+
+
+def same_commit(out: Path, commit: str) -> dict[tuple[str, str], Row]:
+    """The entries of ``out`` that this commit made, by network and precision (a "+" is no difference: ``out`` itself is a change)."""
+    rows = json.loads(out.read_text())["entries"] if out.is_file() else []
+    return {(row["network"], row["precision"]): row for row in rows if row["commit"].rstrip("+") == commit.rstrip("+")}
+
+
+def run(names: tuple[str, ...], precisions: tuple[str, ...], out: Path, scratch: Path | None = None) -> Iterator[Row]:
+    """Measure what ``out`` lacks, write ``out`` after each, and give each entry that is new."""
+    facts = environment(1)
+    entries = same_commit(out, facts["commit"])
+    order = [(name, precision) for name in NETWORKS for precision in PRECISIONS]
+    for key in order:
+        if key[0] not in names or key[1] not in precisions or key in entries:
+            continue
+        named = {"network": key[0], "precision": key[1], "commit": facts["commit"]}
+        entries[key] = {**named, **measure(*key, scratch)}
+        rows = [entries[one] for one in order if one in entries]
+        write_json(out, {"schema": 1, "command": command_line(), **facts, "entries": rows})
+        yield entries[key]
+
+
+def line_of(row: Row) -> Row:
+    """What of an entry fits on a line."""
+    short: Row = {key: row[key] for key in ("network", "precision", "parameters_m", "seconds", "peak_gb", "crashed") if key in row}
+    for engine in row.get("engines", []):
+        verdict = engine.get("refused", engine.get("gradient_cosine"))
+        short[engine["engine"]] = [verdict, engine.get("onnx_checker"), engine["rtx"].get("status")]
+    return short
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Entries of other commits are dropped from it.")
+@click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="Again for each network; all by default.")
+@click.option("--precision", default="both", show_default=True, type=click.Choice([*PRECISIONS, "both"]))
+@click.option("--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where up to 4 GB lie meanwhile.")
+@click.option("--one", nargs=2, type=(click.Choice(list(NETWORKS)), click.Choice(PRECISIONS)), hidden=True)
+@click.option("--plan", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
+def main(out: Path, only: tuple[str, ...], precision: str, scratch: Path | None, one: tuple[str, str] | None, plan: Path | None) -> None:
+    """Export networks of true size, and write what each took."""
+    if one is not None:
+        export_network(*one, out)
+    elif plan is not None:
+        plan_graph(plan, out)
+    else:
+        for row in run(only or tuple(NETWORKS), PRECISIONS if precision == "both" else (precision,), out, scratch):
+            click.echo(json.dumps(line_of(row)))
+
+
+if __name__ == "__main__":
+    main()
