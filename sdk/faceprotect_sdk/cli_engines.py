@@ -99,6 +99,34 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 
 @engines.command()
+@click.argument("names", nargs=-1, metavar="[ENGINE]...")
+@click.option("--device", type=click.Choice(["tensorrt", "rtx"]), required=True, help="Which library compiles.")
+@json_option
+def build(names: tuple[str, ...], device: str, as_json: bool) -> None:
+    """Compile every ENGINE (default: all that ship) for this machine's GPU now, so that the first photo need not wait for it."""
+    import time
+
+    from faceprotect_engines.store import Store
+
+    store, took = Store(), 0.0
+    chosen = names or [name for name in store.names() if not store.waits(name)]
+    chosen = [name for name in chosen if all(size is not None for tensor in store.manifest(name).inputs for size in tensor.shape)]
+    sizes = {name: sum(entry.bytes for entry in store.manifest(name).files.values()) for name in chosen}
+    done = 0
+    for number, name in enumerate(chosen):
+        left = f", about {took / done * (sum(sizes.values()) - done):.0f} s left" if done else ""
+        click.echo(f"{name}: engine {number + 1} of {len(chosen)}{left}", err=True)
+        began = time.perf_counter()
+        store.open(name, device).close()
+        seconds = time.perf_counter() - began
+        took, done = took + seconds, done + sizes[name]
+        if as_json:
+            emit({"name": name, "device": device, "seconds": round(seconds, 3)})
+        else:
+            click.echo(f"{name:<20} {seconds:6.1f} s")
+
+
+@engines.command()
 @click.argument("engine")
 def path(engine: str) -> None:
     """The folder of ENGINE, for an app that opens it by itself."""

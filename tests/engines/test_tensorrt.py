@@ -17,6 +17,7 @@ from faceprotect_engines.hydrate import hydrate
 from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_engines.store import Store
+from faceprotect_sdk.room import EngineRoom
 
 pytest.importorskip("filelock")
 ZOO = Store()
@@ -97,6 +98,17 @@ def test_without_library_or_gpu_the_device_is_refused(device: str, tmp_path: Pat
     with pytest.raises(DeviceUnavailable, match=r"pip install|doctor"):
         Store([tmp_path], tmp_path / "cache").open(folder, device)
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_engine_of_any_size_runs_on_the_cpu_and_says_so(fake: None, tmp_path: Path) -> None:
+    toy(tmp_path / "toy")
+    room = EngineRoom(Store([tmp_path, *ZOO.roots], tmp_path / "cache"), "rtx", 1)
+    room("toy")
+    if ZOO.has_weights("face-detector"):
+        room("face-detector")
+        assert room.devices["face-detector"] == "cpu"
+    assert room.devices["toy"] == "rtx"
+    room.close()
 
 
 def _rtx() -> Library:

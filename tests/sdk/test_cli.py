@@ -324,6 +324,31 @@ def test_doctor_sees_two_runtimes() -> None:
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in finding.message
 
 
+def test_building_for_a_gpu_that_is_not_there_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceprotect_engines.backends import tensorrt
+    from faceprotect_engines.errors import DeviceUnavailable
+
+    def absent(*_: object) -> None:
+        raise DeviceUnavailable("no CUDA device is there (none found); see: faceprotect-sdk doctor")
+
+    monkeypatch.setenv("FACEPROTECT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tensorrt, "load_library", absent)
+    code, _, error = _run(capsys, "engines", "build", "face-encoder", "--device", "rtx")
+    assert code == 5
+    assert "doctor" in error
+    assert not (tmp_path / "cache").exists()
+
+
+def test_doctor_says_what_there_is_to_compute_on() -> None:
+    from faceprotect_sdk.doctor import accelerators
+
+    found = {finding.name: finding for finding in accelerators()}
+    assert {"device rtx", "device tensorrt", "gpu"} <= set(found)
+    assert all(finding.level != "error" for finding in found.values())
+
+
 def test_export_without_torch_says_what_to_install(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

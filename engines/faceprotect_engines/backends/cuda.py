@@ -32,7 +32,7 @@ class Cuda:
         self._check(self._library.cudaStreamCreate(ctypes.byref(self.stream)), "a stream")
 
     def facts(self) -> dict[str, Any]:
-        """Compute capability, total memory, driver's and runtime's CUDA version of device 0."""
+        """Name, compute capability, total memory, driver's and runtime's CUDA version of device 0."""
         numbers = []
         for attribute in (_MAJOR, _MINOR):
             value = ctypes.c_int()
@@ -43,7 +43,15 @@ class Cuda:
             value = ctypes.c_int()
             self._check(call(ctypes.byref(value)), "the version of CUDA")
             versions.append(value.value)
-        return {"capability": f"{numbers[0]}.{numbers[1]}", "driver": versions[0], "cuda": versions[1], "memory": self.memory()[1]}
+        known = {"name": self._name(), "capability": f"{numbers[0]}.{numbers[1]}", "memory": self.memory()[1]}
+        return {**known, "driver": versions[0], "cuda": versions[1]}
+
+    def _name(self) -> str:
+        """The device's, with which its properties begin, whatever else this version of CUDA has in them."""
+        properties = ctypes.create_string_buffer(1 << 16)
+        call = getattr(self._library, "cudaGetDeviceProperties_v2", None) or self._library.cudaGetDeviceProperties
+        self._check(call(properties, 0), "the device's properties")
+        return properties.value.decode()
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes of the device."""
