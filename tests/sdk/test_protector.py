@@ -101,10 +101,10 @@ def test_one_face_that_fails_withholds_the_photo(protector: Protector, monkeypat
 
 def test_a_surrogate_left_out_of_the_search_judges(store: Store, pixels: np.ndarray) -> None:
     settings = {"store": store, "device": "cpu", "installed_judges": False}
-    with Protector(without=["toy-b"], attempts=1, **settings) as protector:
+    with Protector("latent", without=["toy-b"], attempts=1, **settings) as protector:
         verdicts = {v.recogniser: v for v in protector.protect(pixels).faces[0].verdicts}
         assert not verdicts["toy-b"].took_part
-    with Protector(without=["toy-x"], **settings) as protector, pytest.raises(UsageError, match="toy-a"):
+    with Protector("latent", without=["toy-x"], **settings) as protector, pytest.raises(UsageError, match="toy-a"):
         protector.check(pixels, pixels)
 
 

@@ -107,7 +107,7 @@ class Search:
         names = self._names()
         if unknown := self._without - {*names, *JOINING}:
             raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
-        if self._without and any("goal" in stage["inputs"] for stage in self.recipe["stages"]):
+        if self._without & {*names} and any("goal" in stage["inputs"] for stage in self.recipe["stages"]):
             raise UsageError(f"'{self.name}' has learnt from {', '.join(names)}: none can be left out of that. Use --method latent")
         return [name for name in names if name not in self._without]
 
