@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -136,12 +137,13 @@ def path(engine: str) -> None:
 
 
 @click.command()
-@click.option("--engine", metavar="NAME", help="Measure one engine on random input.")
+@click.option("--engine", metavar="ENGINE", help="Measure one engine, a name or a folder, on random input.")
 @click.option("--method", metavar="NAME", help="Measure a whole protection of PHOTO.")
 @click.option("--photo", type=FILE, help="Photo for --method.")
 @click.option("--repeat", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1))
+@click.option("--compare", "earlier", type=FILE, metavar="FILE", help="What --json gave earlier: print new / old of every number.")
 @json_option
 def benchmark(
     engine: str | None,
@@ -150,24 +152,52 @@ def benchmark(
     repeat: int,
     device: str,
     threads: int | None,
+    earlier: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency (p50, p90, p99), cold start, peak memory, and the backend that really ran."""
-    from faceprotect_sdk.benchmark import benchmark_engine, benchmark_method
+    """Latency (p50, p90, p95, p99), stages, cold start, peak memory, and the backend that really ran."""
+    from faceprotect_sdk.benchmark import benchmark_engine, benchmark_method, compare, engine_subject, method_subject, read_report
 
     if (engine is None) == (method is None):
         raise UsageError("name one thing to measure: --engine NAME, or --method latent --photo PHOTO")
     if method is not None and photo is None:
         raise UsageError("--method needs a photo with a face: --photo PHOTO")
+    subject = method_subject(str(method)) if engine is None else engine_subject(engine)
+    old = None if earlier is None else read_report(earlier, subject)  # refused before anything is measured
     if engine is not None:
         report = benchmark_engine(engine, device=device, repeat=repeat, threads=threads)
     else:
         report = benchmark_method(str(method), Path(str(photo)), device=device, repeat=repeat, threads=threads)
+    document = report.to_json()
+    if old is not None:
+        document["compared"] = {"file": str(earlier), **compare(document, old)}
     if as_json:
-        emit(report.to_json())
-        return
-    for key, value in report.to_json().items():
+        emit(document)
+    else:
+        _show_benchmark(document)
+
+
+def _show_benchmark(document: dict[str, Any]) -> None:
+    """A report as text: a line per number, one per stage, and the ratios to an earlier report."""
+    compared = document.pop("compared", None)
+    stages = document.pop("stages") or {}
+    for key, value in document.items():
         click.echo(f"{key:<18} {value}")
+    for stage, numbers in stages.items():
+        click.echo(f"stage {stage:<12} {_in_line(numbers)}")
+    if compared is None:
+        return
+    click.echo(f"\nnew / old, old being {compared['file']}")
+    for name, ratio in compared["ratios"].items():
+        click.echo(f"{name:<18} {ratio}")
+    for stage, ratios in compared["stages"].items():
+        click.echo(f"stage {stage:<12} {_in_line(ratios)}")
+    for warning in compared["warnings"]:
+        click.echo(f"warning: not measured alike: {warning}")
+
+
+def _in_line(numbers: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in numbers.items())
 
 
 @click.command()
