@@ -33,7 +33,6 @@ from faceprotect_sdk.session import FaceSession, Stopwatch
 
 DETECTOR = "face-detector"
 ATTEMPTS = 3
-DEFAULT_METHOD: Mapping[Goal, str] = {"dodge": "auto", "decoy": "latent"}
 _SEED_LIMIT = 2**63
 
 
@@ -47,7 +46,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str | None = None,
+        method: str = "latent",
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -65,7 +64,7 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``method``: see :data:`methods.METHODS`; None is auto, or latent for the goal decoy, where the few steps of auto seldom lead.
+        ``method``: one of :data:`methods.METHODS`.
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
         ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
@@ -89,7 +88,6 @@ class Protector:
             raise UsageError(f"attempts must be at least 1, got {attempts}")
         if time_budget is not None and not time_budget > 0:
             raise UsageError(f"time_budget must be above 0 seconds, got {time_budget}")
-        method = method or DEFAULT_METHOD[goal]
         self.strength = str(strength)
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
