@@ -39,7 +39,10 @@ class Step:
 
 def _constant(tensor: onnx.TensorProto, base: Path) -> Value:
     """Floats become float32 tensors, integers and booleans host arrays."""
-    array = numpy_helper.to_array(tensor, str(base))
+    try:
+        array = numpy_helper.to_array(tensor, str(base))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise OnnxReadError(f"tensor '{tensor.name}': {error}. External data has to lie whole in the folder of the graph") from error
     if np.issubdtype(array.dtype, np.floating):
         return torch.from_numpy(array.astype(np.float32))
     return array.astype(np.int64)

@@ -57,11 +57,14 @@ def surrogate(
         return
     _free(output)
     build = _ask("faceprotect_export.surrogate").build_surrogate
+    unreadable = _ask("faceprotect_export.onnx_reader").OnnxReadError
     specification = surrogate_specification(model, spec, **options)
     part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
     try:
         manifest = build(model, part, **specification)
         part.replace(output)
+    except unreadable as error:
+        raise ExportError(f"{model}: {error}") from error
     except (ValueError, RuntimeError, RecogniserError, EngineError) as error:
         raise UsageError(f"{model}: cannot be made into a surrogate: {error}") from error
     except OSError as error:
@@ -69,7 +72,6 @@ def surrogate(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     emit({"engine": manifest.name, "folder": str(output), "parity": dict(manifest.parity)})
-
 
 
 def _shared_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -123,3 +123,18 @@ def test_real_recogniser_agrees_with_onnx_runtime(name: str) -> None:
     with torch.no_grad():
         measured = load_onnx(FR / entry["file"])(torch.from_numpy(image)).numpy()
     np.testing.assert_allclose(measured, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/secret.bin", "absent.bin"])
+def test_external_data_outside_the_folder_is_refused(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4 * 192 * 4))
+    path = save(folder / "m.onnx", [helper.make_node("Flatten", ["image"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["result"])], {})
+    model = onnx.load(str(path))
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[192, 4], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=location)
+    model.graph.initializer.append(weight)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxReadError, match="in the folder of the graph"):
+        load_onnx(path)
