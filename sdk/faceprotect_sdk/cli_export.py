@@ -194,6 +194,8 @@ def surrogate_specification(
 def _ask(module: str) -> Any:
     """A module of the floor above, which a plain installation cannot import."""
     try:
+        for needed in ("torch", "onnx"):
+            importlib.import_module(needed)
         return importlib.import_module(module)
     except ImportError as error:
         raise FaceprotectError(
