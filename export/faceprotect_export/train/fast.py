@@ -146,10 +146,11 @@ def recompressed(image: Tensor, rng: np.random.Generator) -> Tensor:
 class Trainer:
     """The student, its average, and everything that it is trained against."""
 
-    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float) -> None:
+    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, hold: float = 0.0) -> None:
         denoiser = sources.diffusion()
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
-        self.rivals, self.rate = rivals, rate
+        self.rivals, self.rate, self.hold = rivals, rate, hold
+        self.keypoints = sources.keypoints()
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = DiffusionConfig.read(facts["config"])
         self.told = rivals[1].net  # the student that ships
@@ -186,7 +187,10 @@ class Trainer:
                 lost, cosine = adversarial(rival, seen, embedding, goal)
                 losses.append(lost.float())
                 cosines[rival.name] = float(cosine.detach().mean())
-        price = penalty_of(image, crops) / budget
+        penalty = penalty_of(image, crops)
+        if self.hold:
+            penalty = penalty + self.hold * self.moved(image, crops)
+        price = penalty / budget
         loss = torch.stack(losses).mean() + (OVER * F.relu(price - 1) + ANY * price).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,7 +200,13 @@ class Trainer:
             decay = min(AVERAGED, (number + 1) / (number + 10))
             for key, value in self.fast.state_dict().items():
                 self.average[key].lerp_(value, 1 - decay)
-        return {"loss": loss.item(), "price": float(price.mean()), **cosines}
+        return {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
+
+    def moved(self, image: Tensor, original: Tensor) -> Tensor:
+        """Mean squared way of the key points, in sides of the crop, per sample [N]: the price that the method ``style`` has."""
+        with torch.no_grad():
+            points = self.keypoints(original)
+        return (self.keypoints(image) - points).square().sum(2).mean(1)
 
     def seen(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """What recognisers are shown: as it is, moved, resized and blurred as in a search, or recompressed."""
@@ -226,6 +236,7 @@ class Trainer:
             image = combine(moved, plain, part, self.mask)
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(penalty_of(image, part))
+            rows.setdefault("points_moved", []).append(self.moved(image, part).sqrt())
             for rival in self.rivals:
                 cosine = (rival.net(image) * rival.net(part)).sum(1)
                 rows.setdefault(f"past_{rival.name}", []).append((cosine < rival.threshold).float())
@@ -265,10 +276,11 @@ class Trainer:
 @click.option("--rate", default=5e-4, show_default=True)
 @click.option("--decoys", default=0.2, show_default=True, help="Share of crops that are led to a decoy.")
 @click.option("--margin", default=2.0, show_default=True, help="Below the threshold, in the unit of the strengths.")
+@click.option("--hold", default=0.0, show_default=True, help="Price of moving the face's key points, beside the change of pixels.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], weights: Path, teachers: Path | None, out: Path, start: Path | None, steps: int, count: int, rate: float,
-    decoys: float, margin: float, seed: int,
+    decoys: float, margin: float, hold: float, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -278,7 +290,7 @@ def main(
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
-    trainer = Trainer(sources, rivals, goals, rate)
+    trainer = Trainer(sources, rivals, goals, rate, hold)
     witness, _ = sources.student("attention")
     threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
     if start:
@@ -286,7 +298,7 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng, began, saved, recent = np.random.default_rng([seed, first]), time.time(), time.time(), []
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps}
+    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, "hold": hold}
     for number in range(first, steps):
         batch = torch.stack([_tensor(data[k]) for k in sorted(rng.choice(known, count, replace=False))])
         recent.append(trainer.step(batch, number, steps, decoys, rng))
