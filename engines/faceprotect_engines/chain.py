@@ -7,8 +7,8 @@ does, so that the same recipe runs on either, and holds the memory of one pass a
 
 noise: latent [1,C,h,w], time [1], embedding, maps [M], noise_cotangent, structure_cotangent [1] -> noise, structure [1], attention [M],
 grad_latent, grad_embedding.  decoder: latent, image_cotangent [1,3,S,S] -> decoded, grad_latent.  encoder: image -> latent.  image: a step
-engine whose `offset` is the decoded image. Links of one kind are one engine, opened once; on the way forward their backward pass runs for
-nothing, which over 35 iterations is little.
+engine whose `offset` is the decoded image. Links of one kind are one engine, opened once: its weights are in memory once, and the price is
+that the backward pass runs for nothing on the way forward (`benchmarks/sd_recipe.py` measures it beside torch).
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def surrogate(
     if not model.is_file():
         raise UsageError(f"{model}: no such file. Check the path")
     if model.suffix != ".onnx":
-        if given := [name for name in ("template", "size", "value_range", "color") if options[name] is not None]:
+        given = [name for name, value in {**options, "spec": spec}.items() if value is not None and name not in ("name", "threshold")]
+        if given:
             raise UsageError(f"{model}: the architecture of a state dict says what it is fed; leave out {', '.join(given)}")
         named = {key: options[key] for key in ("name", "threshold")}
         _export("recogniser", str(model), output, "256", architecture=architecture, precision=precision, **named)

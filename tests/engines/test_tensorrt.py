@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines.backends import tensorrt
 from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
-from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
 from faceprotect_engines.hydrate import hydrate
 from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec
@@ -134,3 +134,17 @@ def test_tensorrt_rtx_keeps_the_types_of_the_graph(tmp_path: Path) -> None:
     assert "HALF" not in build_plan(library, toy(tmp_path / "full") / "model.onnx").layers
 
 
+
+
+def test_a_full_gpu_gives_back_what_was_taken(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allocate = fake_tensorrt.Cuda.allocate
+
+    def full(self: fake_tensorrt.Cuda, size: int) -> int:
+        if self.buffers:
+            raise OutOfMemory("the GPU is full")
+        return allocate(self, size)
+
+    monkeypatch.setattr(fake_tensorrt.Cuda, "allocate", full)
+    with pytest.raises(OutOfMemory):
+        Store([tmp_path], tmp_path / "cache").open(toy(tmp_path / "toy"), "rtx")
+    assert not fake_tensorrt.Cuda.current.buffers and fake_tensorrt.Cuda.current.closed

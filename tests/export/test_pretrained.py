@@ -205,3 +205,24 @@ def test_export_from_the_command_line(tiny: Path, tmp_path: Path, capsys: pytest
     assert [line["engine"] for line in lines] == ["taesd-encoder", "taesd-decoder"]
     assert Store([out]).manifest("taesd-decoder").source["licence"] == "MIT"
     assert main(["export", "taesd", str(tiny), "-o", str(out)]) == 2
+
+
+def test_an_interrupted_export_of_other_weights_begins_anew(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, build, built = tmp_path / "source", kinds.build_engine, []
+    source.mkdir()
+    for path in tiny.iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+
+    def interrupted(recipe: Any, folder: Path) -> Any:
+        built.append(recipe.name)
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        return build(recipe, folder)
+
+    monkeypatch.setattr(kinds, "build_engine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kinds.export("taesd", source, tmp_path / "out", SMALL)
+    torch.manual_seed(1)
+    AutoencoderTiny(encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4).save_pretrained(source)
+    kinds.export("taesd", source, tmp_path / "out", SMALL)
+    assert built == ["taesd-encoder", "taesd-decoder", "taesd-encoder", "taesd-decoder"]

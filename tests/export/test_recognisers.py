@@ -282,6 +282,7 @@ def test_the_command_line_takes_a_state_dict_or_says_what_is_wrong(
     assert main(["export", "surrogate", str(weights), "-o", str(tmp_path / "a")]) == 5
     assert "--threshold" in capsys.readouterr().err
     assert main(["export", "surrogate", str(weights), "-o", str(tmp_path / "a"), "--threshold", "0.3", "--size", "112"]) == 2
+    assert main(["export", "surrogate", str(weights), "-o", str(tmp_path / "a"), "--threshold", "0.3", "--spec", "x.json"]) == 2
     weights.write_bytes(weights.read_bytes()[:-9])
     assert main(["export", "surrogate", str(weights), "-o", str(tmp_path / "a"), "--threshold", "0.3"]) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["engine", weights.name]

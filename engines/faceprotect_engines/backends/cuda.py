@@ -14,11 +14,10 @@ from faceprotect_engines.spec import Array
 _OUT_OF_MEMORY = 2
 _TO_DEVICE, _TO_HOST = 1, 2
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, -Minor
-_RELAXED = 2  # cudaStreamCaptureModeRelaxed
 
 
 class Cuda:
-    """One device: memory, copies, a stream, and a captured graph. Addresses are ints."""
+    """One device: memory, copies, a stream. Addresses are ints."""
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         """Load libcudart, from `folders` (a package that bundles it) or the system; raises DeviceUnavailable without it or a GPU."""

@@ -128,9 +128,13 @@ class TensorRTEngine(BaseEngine):
         if self._context is None:
             raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it. Close other programs on it, or use --device cpu")
         self._buffers: dict[str, int] = {}
-        for tensor in (*spec.inputs, *spec.outputs):
-            self._buffers[tensor.name] = cuda.allocate(tensor.zeros().nbytes)
-            self._context.set_tensor_address(tensor.name, self._buffers[tensor.name])
+        try:
+            for tensor in (*spec.inputs, *spec.outputs):
+                self._buffers[tensor.name] = cuda.allocate(tensor.zeros().nbytes)
+                self._context.set_tensor_address(tensor.name, self._buffers[tensor.name])
+        except EngineError:
+            self._free()  # what is left of a GPU that was full must not stay taken
+            raise
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
         for name, array in feeds.items():
@@ -143,10 +147,13 @@ class TensorRTEngine(BaseEngine):
         self._cuda.synchronize()
         return found
 
-    def _release(self) -> None:
+    def _free(self) -> None:
         for address in self._buffers.values():
             self._cuda.free(address)
         self._buffers.clear()
+
+    def _release(self) -> None:
+        self._free()
         self._context = self._engine = self._runtime = None
         self._cuda.close()
 
@@ -157,14 +164,18 @@ def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path) -> 
     Raises DeviceUnavailable without the library or a GPU, EngineCorrupt for a graph it cannot parse, OutOfMemory, CacheUnwritable.
     """
     library = load_library(device)
-    cuda = Cuda(library.folders)
-    facts = plan_facts(manifest, library.name, library.version, {"workspace": WORKSPACE}, {**cuda.facts(), **system_facts()})
 
     def build(timings: bytes) -> tuple[bytes, bytes]:
         built = build_plan(library, graph, timings)
         return built.plan, built.timings
 
-    return TensorRTEngine(manifest.spec, library, PlanStore(cache).get(facts, build), cuda)
+    cuda = Cuda(library.folders)
+    try:
+        facts = plan_facts(manifest, library.name, library.version, {"workspace": WORKSPACE}, {**cuda.facts(), **system_facts()})
+        return TensorRTEngine(manifest.spec, library, PlanStore(cache).get(facts, build), cuda)
+    except EngineError:
+        cuda.close()
+        raise
 
 
 def system_facts() -> dict[str, Any]:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, read_manifest
+from faceprotect_export.decompositions import VERSION
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.pretrained.chains import ChainRecipe, build_chain
 from faceprotect_export.pretrained.common import Options, PretrainedError
+from faceprotect_sdk import __version__
 
 Reader = Callable[[Path | str, Options], Sequence[EngineRecipe | ChainRecipe]]
 #: Kind to the file that reads it: only that one is imported.
@@ -39,7 +41,7 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
     name, the number made so far, and of how many. Raises PretrainedError, ``faceprotect_export.engine_folder.ParityError``, OSError.
     """
     part = folder.with_name(f".{folder.name}.part")
-    asked = json.dumps([kind, str(source), vars(options)])
+    asked = json.dumps([kind, str(source), vars(options), _files(Path(source)), __version__, VERSION])
     note = part / "asked.json"
     if note.is_file() and note.read_text() != asked:
         shutil.rmtree(part)
@@ -60,6 +62,12 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
     (part / recipes[0].name if len(recipes) == 1 else part).replace(folder)
     shutil.rmtree(part, ignore_errors=True)
     return made
+
+
+def _files(source: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a local checkpoint's files: engines of other weights must not be taken for these."""
+    found = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source] if source.is_file() else []
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
 
 
 def _build(recipe: EngineRecipe | ChainRecipe, folder: Path) -> Manifest:
