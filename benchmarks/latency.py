@@ -33,6 +33,7 @@ from faceprotect_engines.errors import EngineError
 from faceprotect_engines.spec import Array
 from faceprotect_engines.store import Store
 from faceprotect_sdk.benchmark import percentiles, power_state, random_input
+from faceprotect_sdk.room import ONE_SIZE
 from faceprotect_sdk.write import write_atomic
 from harness.provenance import command_line, environment
 from harness.work import Ceilings, Work, work_of
@@ -215,7 +216,16 @@ def show(document: Mapping[str, Any]) -> None:
         best = document["ceilings"]
         click.echo(f"ceilings: MatMul {best['matmul']} GFLOP/s, Conv {best['conv']} GFLOP/s, copy {best['copy']} GB/s")
     if document["left_out"]:
-        click.echo(f"left out, not fetched: {', '.join(document['left_out'])}; see: faceprotect-sdk engines fetch --help")
+        click.echo(f"left out: {', '.join(document['left_out'])} (not fetched, or of any size where a plan has one)")
+
+
+def all_engines(store: Store, device: str) -> tuple[list[str], list[str]]:
+    """What is measured where none is named, and what is left out: weights not fetched, and sizes that no plan on ``device`` can have."""
+    left_out = [
+        name for name in store.names()
+        if store.waits(name) or (device in ONE_SIZE and any(None in tensor.shape for tensor in store.manifest(name).inputs))
+    ]  # fmt: skip
+    return [name for name in store.names() if name not in left_out], left_out
 
 
 @click.command()
@@ -226,9 +236,7 @@ def show(document: Mapping[str, Any]) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: results/<machine>-<backend>-<precision>.json.")
 def main(engines: tuple[str, ...], device: str, threads: int, repeat: int, out: Path | None) -> None:
     """Measure engines in turn, print a table, and write it as JSON."""
-    store = Store()
-    left_out = [] if engines else [name for name in store.names() if store.waits(name)]
-    names = engines or [name for name in store.names() if name not in left_out]
+    names, left_out = (list(engines), []) if engines else all_engines(Store(), device)
     try:
         found = measure(names, device, threads, repeat)
     except (EngineError, ValueError) as error:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import toy_models
 from click.testing import CliRunner
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import latency
+from faceprotect_engines.store import Store
 from harness.work import Ceilings, Work, multiply_accumulates, weight_bytes, work_of
 
 Sizes = Sequence[int | str]
@@ -132,3 +134,11 @@ def test_mistakes_are_named(tmp_path: Path, words: list[str], message: str) -> N
     assert done.exit_code != 0
     assert message in done.output
     assert not (tmp_path / "none.json").exists()
+
+
+def test_a_plan_of_one_size_leaves_engines_of_any_size_out(tmp_path: Path) -> None:
+    toy_models.save(tmp_path / "any-size", [helper.make_node("Relu", ["x"], ["y"])], {"x": (1, None)}, {"y": (1, None)}, {})
+    toy_models.save(tmp_path / "plain", [helper.make_node("Relu", ["x"], ["y"])], {"x": (1, 2)}, {"y": (1, 2)}, {})
+    store = Store([tmp_path], tmp_path / "cache")
+    assert latency.all_engines(store, "rtx") == (["plain"], ["any-size"])
+    assert latency.all_engines(store, "cpu") == (["any-size", "plain"], [])
