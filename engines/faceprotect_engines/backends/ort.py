@@ -49,7 +49,7 @@ class OrtEngine(BaseEngine):
             raise EngineError(f"engine '{self.spec.name}' was closed while running")
         try:
             return dict(zip(self._names, session.run(self._names, feeds), strict=True))
-        except _runtime_errors() as error:
+        except runtime_errors() as error:
             if any(sign in str(error) for sign in _NO_MEMORY):
                 raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it. {_LESS}") from error
             raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {error}") from error
@@ -77,7 +77,7 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
         session = runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
     except MemoryError as error:
         raise OutOfMemory(f"engine '{manifest.name}': no memory left to open it. {_LESS}") from error
-    except _runtime_errors() as error:
+    except runtime_errors() as error:
         if any(sign in str(error) for sign in _NO_MEMORY):
             raise OutOfMemory(f"engine '{manifest.name}': {device} has no memory left to open it. {_LESS}") from error
         if device != "cpu":
@@ -115,7 +115,7 @@ def _runtime(device: str) -> Any:
         raise DeviceUnavailable(f"device '{device}' needs onnxruntime ({error}); run: {_INSTALL[device]}") from error
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def runtime_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions share no base class but Exception, so they are listed, with what pybind raises."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     own = tuple(getattr(state, name) for name in _STATES if hasattr(state, name))

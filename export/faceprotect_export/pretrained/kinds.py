@@ -13,15 +13,18 @@ from faceprotect_export.decompositions import VERSION
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.pretrained.chains import ChainRecipe, build_chain
 from faceprotect_export.pretrained.common import Options, PretrainedError
+from faceprotect_export.pretrained.detector import DetectorRecipe
 from faceprotect_sdk import __version__
 
-Reader = Callable[[Path | str, Options], Sequence[EngineRecipe | ChainRecipe]]
+Recipe = EngineRecipe | ChainRecipe | DetectorRecipe
+Reader = Callable[[Path | str, Options], Sequence[Recipe]]
 #: Kind to the file that reads it: only that one is imported.
 MODULES = {
     **dict.fromkeys(("diffusion", "unet", "vae", "taesd"), "diffusion"),
     "clip": "clip",
     "stylegan": "stylegan",
     "recogniser": "recognisers",
+    "detector": "detector",
 }
 Report = Callable[[str, int, int], None]
 
@@ -70,5 +73,7 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
 
 
-def _build(recipe: EngineRecipe | ChainRecipe, folder: Path) -> Manifest:
+def _build(recipe: Recipe, folder: Path) -> Manifest:
+    if isinstance(recipe, DetectorRecipe):
+        return recipe.build(folder)
     return build_chain(recipe, folder) if isinstance(recipe, ChainRecipe) else build_engine(recipe, folder)
