@@ -89,13 +89,13 @@ def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store,
         result = protector.protect(astronaut)
         again = protector.protect(astronaut)
     # One pass is not enough for every face, and then says so.
-    assert result.status == "protected" or method == "fast"
+    assert result.status == "protected" or method in ("fast", "makeup")
     data = result.image or result.unconfirmed
     assert data == (again.image or again.unconfirmed), "same seed, other bytes"
     before, after = load(astronaut).pixels, load(data or b"").pixels
     outside = ~support(face_mask(), np.array(result.faces[0].points), *before.shape[:2])
     assert np.array_equal(before[outside], after[outside])
-    assert result.faces[0].quality.psnr > 30
+    assert result.faces[0].quality.psnr > (22 if method == "makeup" else 30)  # makeup is there to be seen
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,9 @@ class Runner:
             self.method = make_method(name, self.room, [Path(s) for s in setting.surrogates], setting.without)
             if setting.method in METHODS and goal.kind == "dodge":
                 self._protector = Protector(
-                    setting.method, device, strength=setting.strength, surrogates=setting.surrogates, without=setting.without,
-                    installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads, store=self.store,
+                    setting.method, device, strength=setting.strength, look=setting.look, surrogates=setting.surrogates,
+                    without=setting.without, installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads,
+                    store=self.store,
                 )  # fmt: skip
 
     def close(self) -> None:

@@ -116,7 +116,7 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
     folder.mkdir(parents=True, exist_ok=True)
     note = {
         "setting": describe([setting])[0], "pairs": str(pairs[0].photo.parent.parent.resolve()), "panel": panel,
-        "engines": engines_digest(look.zoo, WEIGHTS if setting.method in LITERAL else None), "searched": surrogates,
+        "engines": engines_digest(look.zoo, WEIGHTS if setting.method in LITERAL else None) + _own_look(setting), "searched": surrogates,
         "surrogates": [str(Path(s).resolve()) for s in setting.surrogates],
         "look": {k: str(v) for k, v in asdict(look).items() if k not in ("fr", "zoo")},
     }  # fmt: skip
@@ -128,6 +128,11 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
         raise UsageError(f"{folder} was made otherwise ({', '.join(other)} differ). Choose another --work, or remove it: rm -r '{folder}'")
     path.write_text(text)
     return folder
+
+
+def _own_look(setting: Setting) -> str:
+    """The digest of a look that does not ship."""
+    return engines_digest(Path(setting.look)) if setting.look and Path(setting.look).is_dir() else ""
 
 
 def engines_digest(zoo: Path, weights: Path | None = None) -> str:

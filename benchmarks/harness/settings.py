@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods import METHODS, STRENGTHS, strength_of
+from faceprotect_sdk.methods import MAKEUP, METHODS, STRENGTHS, strength_of
 from faceprotect_sdk.methods.base import Strength
 from faceprotect_sdk.protector import ATTEMPTS
 from harness.pixels import ATTACKS
@@ -20,7 +20,7 @@ CLEAN = "none"
 #: Published methods as they are written (literal.py), for comparison.
 LITERAL = ("gift",)
 #: Methods that start with what a network has learnt.
-LEARNT = ("fast", "auto")
+LEARNT = ("fast", "auto", MAKEUP)
 PSNR = 37.0
 
 
@@ -28,13 +28,14 @@ PSNR = 37.0
 class Setting:
     """A method as it is measured; ``key`` names its row.
 
-    ``strength``: of our methods. ``psnr``: what noise in pixels is scaled to, before encoding. ``surrogates``, ``without``:
-    as in ``Protector``. ``recipe``: changes of the method's recipe by dotted path, for ablations.
+    ``strength``: of our methods. ``look``: of makeup, by name or folder. ``psnr``: what noise in pixels is scaled to, before encoding.
+    ``surrogates``, ``without``: as in ``Protector``. ``recipe``: changes of the method's recipe by dotted path, for ablations.
     """
 
     key: str
     method: str
     strength: str | Strength = "medium"
+    look: str | None = None
     psnr: float = PSNR
     iterations: int | None = None
     attempts: int = ATTEMPTS
@@ -68,6 +69,8 @@ class Goal:
 def parse_setting(text: str, **common: Any) -> Setting:
     """``NAME``, ``NAME@VALUE``, ``NAME@VALUExITERATIONS``, each with ``~SURROGATE...`` behind it or without.
 
+    NAME may be ``makeup:LOOK``, LOOK the name or the folder of one.
+
     VALUE is a strength or a budget for our methods, the PSNR in dB for noise in pixels, which alone takes ITERATIONS other than its own;
     each SURROGATE is left out of the search.
     """
@@ -75,6 +78,9 @@ def parse_setting(text: str, **common: Any) -> Setting:
     if left_out:
         common = {**common, "without": (*common.get("without", ()), *left_out)}
     name, _, value = plain.partition("@")
+    name, _, look = name.partition(":")
+    if look and name != MAKEUP:
+        raise UsageError(f"--methods {text}: only {MAKEUP} has looks")
     if name == CLEAN and not value and not left_out:
         return Setting(CLEAN, CLEAN, attempts=1)
     if name in ATTACKS:
@@ -90,8 +96,9 @@ def parse_setting(text: str, **common: Any) -> Setting:
     if name in METHODS:
         known = not value or value in STRENGTHS[name]
         strength = (value or "medium") if known else Strength(STRENGTHS[name]["medium"].margin, _number(value, text, *STRENGTHS[name]))
-        key = text if value else text.replace(name, f"{name}@medium", 1)
-        return Setting(key, name, strength=strength, **common)
+        named = f"{name}:{look}" if look else name
+        key = text if value else text.replace(named, f"{named}@medium", 1)
+        return Setting(key.replace(look, Path(look).name) if look else key, name, strength=strength, look=look or None, **common)
     known_names = ", ".join([CLEAN, *METHODS, *ATTACKS, *LITERAL])
     raise UsageError(f"there is no method '{name}'; choose of: {known_names}, each with @VALUE or without")
 
@@ -169,6 +176,8 @@ def describe(settings: Sequence[Setting]) -> list[dict[str, Any]]:
             document |= {"margin": own.margin, "budget": own.budget, "attempts": setting.attempts}
         if setting.method in ATTACKS:
             document |= {"psnr": setting.psnr}
+        if setting.look:
+            document["look"] = Path(setting.look).name
         for name in ("iterations", "surrogates", "without", "recipe"):
             if value := getattr(setting, name):
                 document[name] = [Path(folder).name for folder in value] if name == "surrogates" else value

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from faceprotect_export.dlib_engine import FILE, PACKAGE
+from faceprotect_export.looks.encoder import LookEncoder, read_looks
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, read_diffusion
 from faceprotect_export.modules.fast import Fast, read_fast
 from faceprotect_export.modules.keypoints import KeypointNet
+from faceprotect_export.modules.makeup import Makeup, read_makeup
 from faceprotect_export.modules.students import build_student
 from faceprotect_export.modules.style import Style, read_style
 from faceprotect_export.onnx_writer import round_rows, round_weights
@@ -60,6 +62,14 @@ class Sources:
     def fast(self) -> Fast:
         """The one-pass student, its matrices and kernels rounded to a byte a number."""
         return round_rows(read_fast(*checkpoint.load(self.weights / "fast.safetensors")))  # type: ignore[return-value]
+
+    def looks(self) -> LookEncoder:
+        """The trained encoder of made-up faces and captions."""
+        return read_looks(*checkpoint.load(self.weights / "looks.safetensors"))
+
+    def makeup(self) -> Makeup:
+        """The one-pass student with the looks that ship, rounded to a byte a number."""
+        return round_rows(read_makeup(*checkpoint.load(self.weights / "makeup.safetensors"), self.fast()))  # type: ignore[return-value]
 
     def keypoints(self) -> KeypointNet:
         """The trained key point net, its normalisation folded."""

@@ -34,6 +34,7 @@ from faceprotect_export.zoo_diffusion import (
     build_diffusion_step,
 )
 from faceprotect_export.zoo_fast import build_fast
+from faceprotect_export.zoo_makeup import build_makeup
 from faceprotect_export.zoo_style import build_keypoints, build_style_encoder, build_style_invert, build_style_step
 
 
@@ -141,6 +142,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "diffusion-null-text": build_diffusion_null_text,
     "diffusion-step": build_diffusion_step,
     "fast": build_fast,
+    "makeup": build_makeup,
     "sface": _build_sface,
     **DEPARTURES,
 }
@@ -153,6 +155,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "diffusion-null-text": ("diffusion-decode",),
     "diffusion-step": ("student-conv", "latent-decode", "diffusion-decode"),
     "fast": ("face-encoder", "latent-decode", "student-conv"),
+    "makeup": ("face-encoder", "latent-decode", "student-conv", "keypoints", "fast"),
     "style-step": ("student-conv", "style-invert", "keypoints"),
 }
 

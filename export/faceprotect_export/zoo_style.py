@@ -18,7 +18,7 @@ STYLE_CODES: dict[str, dict[str, Any]] = {
     "base": {"layout": "NCHW", "range": (-2.0, 2.0), "description": "spatial base code F"},
     "codes": {"range": (-2.0, 2.0), "description": "detail codes W+, one per layer"},
 }
-POINTS: dict[str, Any] = {"range": (0.0, 1.0), "description": "thirteen key points x, y in 0..1 of the crop: brows, nose, mouth, eyes"}
+POINTS: dict[str, Any] = {"range": (0.0, 1.0), "description": "thirteen key points x, y in 0..1: corners of the eyes, nose, mouth, eyes"}
 
 
 def style_space(sources: Sources) -> SearchSpace:

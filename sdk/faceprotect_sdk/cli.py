@@ -95,6 +95,9 @@ faces_option = click.option(
     "high 32.6 dB, 97 %).",
 )
 @click.option(
+    "--look", metavar="NAME|DIR", help="Of --method makeup: see 'engines list', or make one: export makeup.  [default: natural]"
+)
+@click.option(
     "--time-budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="Per photo, for all searches of it; what is found by then is scored and, if it is enough, written.",
 )

@@ -33,13 +33,17 @@ def list_engines(as_json: bool) -> None:
         size = sum(entry.bytes for entry in manifest.files.values())
         sources = sorted({weights.package or weights.url or weights.file for weights in manifest.weights})
         there = store.has_weights(name)
+        pictures = {look: store.folder(name) / "looks" / f"{look}.jpg" for look in manifest.metadata.get("looks", ())}
+        looks = {look: str(picture) if picture.is_file() else None for look, picture in pictures.items()}
         if as_json:
             row = {"name": name, "role": manifest.role, "version": manifest.version, "bytes": size, "weights": sources}
-            emit({**row, "ready": there})
+            emit({**row, "ready": there, **({"looks": looks} if looks else {})})
         else:
             source = f"  weights from {', '.join(sources)}" if sources else ""
             source += "" if there else ", not there yet"
             click.echo(f"{name:<20} {manifest.role:<12} {manifest.version:<8} {size / 1e6:6.2f} MB{source}")
+            for look, picture in looks.items():
+                click.echo(f"  look {look:<13} {picture}")
 
 
 @engines.command()

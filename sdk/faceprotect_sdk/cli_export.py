@@ -6,6 +6,7 @@ import importlib
 import json
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,35 @@ def detector(model: Path, output: Path, **options: Any) -> None:
     if not model.is_file():
         raise UsageError(f"{model}: no such file. Check the path")
     _export("detector", str(model), output, "256", **options)
+
+
+@export.command()
+@click.option("--reference", type=FILE, required=True, help="Picture of one made-up face, from the front.")
+@click.option("-o", "--output", type=FILE, required=True, help="Folder for the look; must not exist or be empty. Then: protect --look DIR")
+@click.option("--caption", metavar="TEXT", help="The look in words, e.g. 'red lipstick and black eyeliner'.")
+@click.option("--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True, help="What the look is trained for.")
+@click.option("--weights", type=FILE, default=Path("weights"), show_default=True, help="Folder of the repository's weights.")
+@click.option("--faces", type=FILE, metavar="CROPS.npy", help="Faces to train on.  [default: drawn by the style generator]")
+@click.option("--teachers", type=FILE, metavar="DIR", help="Further recognisers to get past, with an fr.json.")
+@click.option("--generator", metavar="SOURCE", help="Tune this DDPM of diffusers as published, e.g. google/ddpm-celebahq-256.")
+@click.option("--clip", metavar="SOURCE", help="This CLIP of transformers in place of our encoder of looks.")
+@click.option("--steps", type=click.IntRange(1), default=450, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def makeup(output: Path, **options: Any) -> None:
+    """Train a look for --method makeup on the picture that shows it. Interrupted, the same command goes on."""
+    _free(output)
+    module, parity = _ask("faceprotect_export.makeup_export"), _ask("faceprotect_export.engine_folder").ParityError
+    for name in ("faces", "teachers"):
+        if options[name] is not None and not options[name].exists():
+            raise UsageError(f"{options[name]}: does not exist. Check --{name}")
+    with click.progressbar(length=options["steps"], label="training", file=sys.stderr) as bar:
+        try:
+            manifest = module.export_look(module.Wish(**options), output, lambda done, _: bar.update(done - bar.pos))
+        except (FileNotFoundError, ValueError, parity) as error:
+            raise ExportError(str(error)) from error
+        except OSError as error:
+            raise OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another -o") from error
+    emit({"engine": manifest.name, "folder": str(output), "looks": manifest.metadata["looks"], "parity": dict(manifest.parity)})
 
 
 def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> None:

@@ -22,7 +22,7 @@ from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import Method, Strength, make_method, strength_of
+from faceprotect_sdk.methods import MAKEUP, Method, Strength, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
@@ -52,6 +52,7 @@ class Protector:
         goal: Goal = "dodge",
         decoy: str | None = None,
         strength: str | Strength = "medium",
+        look: str | Path | None = None,
         surrogates: Sequence[str | Path] = (),
         without: Sequence[str] = (),
         judges: Sequence[str | Path] = (),
@@ -71,6 +72,7 @@ class Protector:
         either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
         identity, where all photos shall lead to one (default: each face to the one least like it).
         ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
+        ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
         ``installed_judges``, dlib where it is installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per
@@ -91,8 +93,11 @@ class Protector:
         self.strength = str(strength)
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
-        self._room = EngineRoom(store or Store(), device, threads)
-        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without)
+        store = store or Store()
+        if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
+            store, look = Store([Path(look), *store.roots], store.cache), None
+        self._room = EngineRoom(store, device, threads)
+        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without, _name(look))
         self._strength = strength_of(method, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
@@ -281,6 +286,10 @@ class Protector:
             found += judge.given_judges(self._given, self._room)
             self._judges = judge.unique(found + (judge.installed_judges() if self._installed else []))
         return self._judges
+
+
+def _name(look: str | Path | None) -> str | None:
+    return None if look is None else str(look)
 
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:

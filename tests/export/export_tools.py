@@ -38,21 +38,29 @@ def operators(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def save_text_encoder(folder: Path, width: int, tokens: int = 77) -> None:
-    """A tokenizer of two words and a small text encoder, as a pipeline of diffusers has them."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+def save_tokenizer(folder: Path, tokens: int = 77) -> int:
+    """A tokenizer of two words; returns how many tokens it has."""
+    from transformers import CLIPTokenizerFast
 
     vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "b</w>": 3}
     source = folder / "vocabulary"
-    source.mkdir()
+    source.mkdir(parents=True)
     (source / "vocab.json").write_text(json.dumps(vocabulary))
     (source / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizerFast(
         vocab_file=str(source / "vocab.json"), merges_file=str(source / "merges.txt"), model_max_length=tokens, unk_token="<|endoftext|>"
     )
-    tokenizer.save_pretrained(folder / "tokenizer")
+    tokenizer.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_text_encoder(folder: Path, width: int, tokens: int = 77) -> None:
+    """A tokenizer of two words and a small text encoder, as a pipeline of diffusers has them."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    words = save_tokenizer(folder / "tokenizer", tokens)
     config = CLIPTextConfig(
-        vocab_size=4, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=words, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=tokens, eos_token_id=1, bos_token_id=0, pad_token_id=1,
     )  # fmt: skip
     CLIPTextModel(config).save_pretrained(folder / "text_encoder")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
 from faceprotect_export.sources import Sources
-from faceprotect_export.train import checkpoint, diffusion, fast
+from faceprotect_export.train import checkpoint, diffusion, fast, rivals
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 TINY = DiffusionConfig(latent=32, size=8, widths=(16, 16), attends=(False, True), heads=2, groups=4, tokens=2, token_width=8)
@@ -80,26 +80,26 @@ def test_student_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
 
 def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
     """The two sides of the loss: alike faces cost, and so does a change above the budget, and only above it."""
-    rival = fast.Rival("one", nn.Sequential(nn.Flatten()), 0.3, 0.3, 1.0, torch.eye(2, 12))
+    rival = rivals.Rival("one", nn.Sequential(nn.Flatten()), 0.3, 0.3, 1.0, torch.eye(2, 12))
     own = nn.functional.normalize(torch.randn(1, 12), dim=1)
     dodge, decoy = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.0, 1, 0]])
-    same, cosine = fast.adversarial(rival, own.reshape(1, 3, 2, 2), own, dodge)
-    assert (float(same), float(cosine)) == pytest.approx((1 + fast.BEYOND, 1.0), rel=1e-5)
+    same, cosine = rivals.adversarial(rival, own.reshape(1, 3, 2, 2), own, dodge)
+    assert (float(same), float(cosine)) == pytest.approx((1 + rivals.BEYOND, 1.0), rel=1e-5)
     other = own.flip(1) - (own.flip(1) * own).sum() * own
-    away, _ = fast.adversarial(rival, nn.functional.normalize(other, dim=1).reshape(1, 3, 2, 2), own, dodge)
+    away, _ = rivals.adversarial(rival, nn.functional.normalize(other, dim=1).reshape(1, 3, 2, 2), own, dodge)
     assert float(away) == pytest.approx(0.0, abs=1e-5)  # at the limit itself: 0.3 - 0.3
-    there, _ = fast.adversarial(rival, rival.decoys[:1].reshape(1, 3, 2, 2), own, decoy)
-    still, _ = fast.adversarial(rival, own.reshape(1, 3, 2, 2), own, decoy)
+    there, _ = rivals.adversarial(rival, rival.decoys[:1].reshape(1, 3, 2, 2), own, decoy)
+    still, _ = rivals.adversarial(rival, own.reshape(1, 3, 2, 2), own, decoy)
     assert float(there) < 0 < float(still)
     photo = torch.rand(2, 3, 32, 32)
-    assert fast.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
-    grey = fast.penalty_of(photo + 0.02, photo)
+    assert rivals.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
+    grey = rivals.penalty_of(photo + 0.02, photo)
     assert grey.tolist() == pytest.approx([0.0004] * 2, rel=0.3)
 
 
 def test_recompression_passes_the_gradient() -> None:
     photo = torch.rand(1, 3, 32, 32, requires_grad=True)
-    seen = fast.recompressed(photo, np.random.default_rng(0))
+    seen = rivals.recompressed(photo, np.random.default_rng(0))
     assert not torch.equal(seen, photo)
     seen.sum().backward()
     assert photo.grad is not None

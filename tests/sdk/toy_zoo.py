@@ -200,6 +200,25 @@ def _make_autoencoder(root: Path) -> None:
 GOALS = ("dodge", "first", "second")
 
 
+LOOKS = ("plain", "bright")
+
+
+def make_makeup(folder: Path, looks: tuple[str, ...] = LOOKS, goals: tuple[str, ...] = ("dodge",)) -> None:
+    """Looks that lighten the face, each more than the one before."""
+    g = Graph()
+    row = g.const(0.1 * np.arange(1, len(looks) + 1).reshape(1, len(looks)))
+    lighter = g.op("ReduceSum", g.op("Mul", "look", row), g.const([1], np.int64), keepdims=0)
+    told = g.op("Mul", g.op("Add", g.op("ReduceSum", "goal", g.const([1], np.int64), keepdims=0), "budget"), g.const(0.0))
+    g.op("Mul", "mask", g.op("Add", g.op("Mul", "original", g.const(0.0)), g.op("Add", lighter, told)), name="difference")
+    g.save(
+        folder,
+        {"original": IMAGE, "mask": MASK, "budget": (1,), "goal": (1, len(GOALS)), "look": (1, len(looks))},
+        {"difference": IMAGE},
+        role="protector",
+        metadata={"goals": list(GOALS), "trained_goals": list(goals), "looks": list(looks), "surrogates": list(SURROGATES)},
+    )
+
+
 def make_fast(folder: Path, gain: float = 1e-4) -> None:
     """A student that has learnt one pattern, ``gain`` times the budget high: too little to fool anybody, unless it is made strong."""
     g = Graph()
@@ -306,6 +325,13 @@ def fast_recipe() -> dict:
     return {"schema": 1, "name": "fast", "stages": [stage]}
 
 
+def makeup_recipe() -> dict:
+    """The recipe of the method ``makeup`` over these engines."""
+    inputs = {name: name for name in ("original", "mask", "budget", "goal", "look")}
+    stage = {"kind": "map", "engine": "makeup", "inputs": inputs, "outputs": {"difference": "difference"}}
+    return {"schema": 1, "name": "makeup", "stages": [stage]}
+
+
 def auto_recipe() -> dict:
     """The recipe of the method ``auto``: the student, then the search from there."""
     first, search = fast_recipe()["stages"][0], recipe()["stages"][-1]
@@ -324,7 +350,8 @@ def build(root: Path) -> Path:
     _make_step(root / "latent-step")
     (root / "recipes").mkdir(exist_ok=True)
     make_fast(root / "fast")
-    for document in (recipe(), fast_recipe(), auto_recipe()):
+    make_makeup(root / "makeup")
+    for document in (recipe(), fast_recipe(), auto_recipe(), makeup_recipe()):
         (root / "recipes" / f"{document['name']}.json").write_text(json.dumps(document))
     return root
 

@@ -48,11 +48,18 @@ class Fast(nn.Module):
             self.empty.copy_(denoiser.empty)
             self.goal.normal_(std=0.02)
 
-    def forward(self, latent: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> Tensor:
+    def prompt(self, embedding: Tensor, budget: Tensor, goal: Tensor) -> Tensor:
+        """What the network is told of person, budget and goal [N, tokens, width]."""
         size = (torch.log(budget / BUDGET) / math.log(2)).reshape(-1, 1, 1)
         goals, tokens, width = self.goal.shape
         prompt = self.empty + (goal @ self.goal.reshape(goals, -1)).reshape(-1, tokens, width) + size * self.farther
-        prompt = prompt + self.person(embedding * self.embedding**0.5).reshape(-1, tokens, width)
+        return prompt + self.person(embedding * self.embedding**0.5).reshape(-1, tokens, width)  # type: ignore[no-any-return]
+
+    def forward(self, latent: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> Tensor:
+        return self.offset(latent, self.prompt(embedding, budget, goal), budget)
+
+    def offset(self, latent: Tensor, prompt: Tensor, budget: Tensor) -> Tensor:
+        """The offset [N, C, h, w] for a prompt."""
         found = self.unet(latent * self.scaling, latent.new_full((1,), TIME), prompt, return_dict=False)[0]
         return (budget / BUDGET).sqrt().reshape(-1, 1, 1, 1) * self.amplitude * found  # type: ignore[no-any-return]
 

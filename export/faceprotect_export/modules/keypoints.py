@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-#: Brows (outer, inner, inner, outer), nose (side, tip, side), mouth (top, left, right, bottom), eyes; left to right as seen.
+#: Corners of the eyes (outer, inner, inner, outer), nose (side, tip, side), mouth (top, left, right, bottom), eyes; left to right as seen.
 COUNT = 13
 SIDE = 128
 GRID = 32

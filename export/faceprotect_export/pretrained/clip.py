@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.engine_folder import EngineRecipe
 from faceprotect_export.pretrained.common import Options, PretrainedError, brief, engine, origin, per_cotangent, refuse_differences
+from faceprotect_sdk.align import CROP
 
 #: What CLIP was trained to see: mean and standard deviation of RGB in 0..1 (Radford et al. 2021, released code).
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -109,17 +111,30 @@ def read_clip(source: Path | str) -> Any:
     return model.float().requires_grad_(False).eval()
 
 
+class Clip(nn.Module):
+    """Both towers of a CLIP of transformers: an ``ImageText`` (``looks/encoder.py``)."""
+
+    def __init__(self, source: Path | str, size: int) -> None:
+        """``source``: folder or hub's name; ``size``: side of the pictures. Raises PretrainedError, also without a tokenizer."""
+        super().__init__()
+        from transformers import CLIPTokenizerFast
+
+        try:
+            self.tokenizer = CLIPTokenizerFast.from_pretrained(str(source), local_files_only=Path(source).exists())
+        except (OSError, ValueError) as error:
+            raise PretrainedError(f"{source}: no tokenizer: {brief(error)}. Texts need one") from error
+        self.model = read_clip(source)
+        self.tower = ClipImage(self.model, size)
+
+    def images(self, image: Tensor) -> Tensor:
+        return self.tower(image)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        return F.normalize(self.model.text_projection(self.model.text_model(**tokens).pooler_output), dim=1)
+
+
 def write_texts(source: Path | str, texts: list[str], path: Path) -> None:
     """Unit embeddings [N, E] of texts, with the texts, as .npz; raises PretrainedError where the tokenizer is not there."""
-    from transformers import CLIPTokenizerFast
-
-    try:
-        tokenizer = CLIPTokenizerFast.from_pretrained(str(source), local_files_only=Path(source).exists())
-    except (OSError, ValueError) as error:
-        raise PretrainedError(f"{source}: no tokenizer: {brief(error)}. Texts need one") from error
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-    model = read_clip(source)
-    with torch.no_grad():
-        pooled = model.text_model(**tokens).pooler_output
-        embeddings = F.normalize(model.text_projection(pooled), dim=1)
-    np.savez(path, texts=np.array(texts), embeddings=embeddings.numpy())
+    np.savez(path, texts=np.array(texts), embeddings=Clip(source, CROP).texts(texts).numpy())

@@ -2,7 +2,7 @@
 
 ``python -m faceprotect_export.train.keypoints FACES POINTS -o DIR``: photos ``ID.jpg`` and ``ID.csv`` with eleven rows x,y in
 0..1 of the photo, in the order of ``modules/keypoints.py``; the two eyes are the face detector's. Writes ``DIR/keypoints.safetensors``;
-the error on photos held out is in its metadata, in parts of the distance between the outer ends of the brows.
+the error on photos held out is in its metadata, in parts of the distance between the outer corners of the eyes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def vary(image: Tensor, points: Tensor, random: torch.Generator) -> tuple[Tensor
 
 
 def error(net: KeypointNet, crops: Tensor, points: Tensor) -> float:
-    """Mean distance in parts of the distance between the outer ends of the brows."""
+    """Mean distance in parts of the distance between the outer corners of the eyes."""
     with torch.no_grad():
         found = net.eval()(crops)
     net.train()

@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods.base import STRENGTHS, Method, SearchRequest, SearchResult, Strength
+from faceprotect_sdk.methods.base import MAKEUP, STRENGTHS, Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
 METHODS = tuple(STRENGTHS)
 
-__all__ = ["METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of"]
+__all__ = ["MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of"]
 
 
-def make_method(name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> Method:
-    """The method called ``name``, with the surrogates in further folders and without the named shipped ones.
+def make_method(
+    name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
+) -> Method:
+    """The method called ``name``, with the surrogates in further folders and without the named shipped ones; ``look`` of makeup.
 
     Raises UsageError for an unknown name.
     """
     if name not in METHODS:
         raise UsageError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}")
-    return Search(name, room, surrogates, without)
+    if look is not None and name != MAKEUP:
+        raise UsageError(f"'{name}' has no looks; use --method {MAKEUP} --look {look}")
+    return Search(name, room, surrogates, without, look)
 
 
 def strength_of(method: str, strength: str | Strength) -> Strength:

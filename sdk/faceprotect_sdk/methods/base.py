@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 
+#: The method that is to be seen.
+MAKEUP = "makeup"
 #: Of the way from a threshold to sameness, per unit of margin: how far past it a decoy is to be resembled.
 TOWARDS = 0.15
 
@@ -56,6 +58,7 @@ STRENGTHS: dict[str, dict[str, Strength]] = {
     "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "auto": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    MAKEUP: {"low": Strength(1.5, 0.00072), "medium": Strength(2.0, 0.0012), "high": Strength(3.0, 0.0018)},
     "style": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.0005), "high": Strength(3.0, 0.0009)},
 }
 

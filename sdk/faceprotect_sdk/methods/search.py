@@ -3,7 +3,8 @@
 ``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
 coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
 with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
-learnt what a search finds. ``auto``: the same, and where that is not enough the search of ``latent`` from there. The recipe of that name
+learnt what a search finds. ``auto``: the same, and where that is not enough the search of ``latent`` from there. ``makeup``: as ``fast``,
+under a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882). The recipe of that name
 (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
@@ -17,6 +18,7 @@ array               shape                   content
 ``zero_offset``     as the searched offset  zeros
 ``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
 ``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
+``look``            [1, L]                  1 at the name of the look, in the order of the engine that has looks
 ==================  ======================  ==========================================================
 
 and takes ``difference`` from it.
@@ -24,7 +26,7 @@ and takes ``difference`` from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,12 @@ _NOT_IN_USE = 2.0
 class Search:
     """The method ``name`` over the engines of a room."""
 
-    def __init__(self, name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = ()) -> None:
-        """``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
+    def __init__(
+        self, name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
+    ) -> None:
+        """``look``: of those that the recipe's engine has (default: its first).
+
+        ``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
         Those of :data:`JOINING` join by themselves once they have been fetched.
         ``without``: shipped ones to leave out of the search, so that they can judge it.
@@ -59,6 +65,7 @@ class Search:
         self.name = name
         self._room = room
         self._without = frozenset(without)
+        self._look = look
         self._further = tuple(surrogates)
         self._joined: tuple[str | Path, ...] | None = None
         self._recipe: dict[str, Any] | None = None
@@ -131,7 +138,6 @@ class Search:
         """Run the recipe on one face; raises what the engine floor raises."""
         self.surrogates()
         report = request.progress
-
         last = self.recipe["stages"].index(self._search_stage)
 
         def forward(progress: Progress) -> None:
@@ -161,6 +167,7 @@ class Search:
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
             "budget": np.array([request.budget], np.float32),
             **self._goal(request),
+            **self._looks(),
         }
         if self.searches:
             spec = self._room(self.step).spec
@@ -173,13 +180,31 @@ class Search:
     def _goal(self, request: SearchRequest) -> dict[str, NDArray[np.float32]]:
         """Array ``goal`` for the engine of the recipe that has goals; raises UsageError for a decoy that it has not learnt."""
         wanted = request.decoy or DODGE
-        for stage in self.recipe["stages"]:
-            if "goal" in stage["inputs"]:
-                goals = [str(goal) for goal in self._room.manifest(stage["engine"]).metadata["goals"]]
-                if wanted not in goals:
-                    raise UsageError(f"'{self.name}' has not learnt the decoy '{wanted}', only {', '.join(goals[1:])}. Use --method latent")
-                return {"goal": np.array([[float(goal == wanted) for goal in goals]], np.float32)}
+        for facts in self._asked("goal"):
+            goals, learnt = facts["goals"], facts.get("trained_goals", facts["goals"])
+            if wanted not in learnt:
+                raise UsageError(f"'{self.name}' has not learnt the goal '{wanted}', only {', '.join(learnt)}. Use --method latent")
+            return {"goal": np.array([[float(goal == wanted) for goal in goals]], np.float32)}
         return {}
+
+    def _looks(self) -> dict[str, NDArray[np.float32]]:
+        """Array ``look`` for the engine of the recipe that has looks; raises UsageError for one that it has not."""
+        for facts in self._asked("look"):
+            looks = facts["looks"]
+            wanted = looks[0] if self._look is None else self._look
+            if wanted not in looks:
+                raise UsageError(
+                    f"there is no look '{wanted}'; choose one of: {', '.join(looks)}, or the folder of one of yours "
+                    "(make it: faceprotect-sdk export makeup --reference PICTURE -o DIR)"
+                )
+            return {"look": np.array([[float(look == wanted) for look in looks]], np.float32)}
+        return {}
+
+    def _asked(self, array: str) -> Iterator[Mapping[str, Any]]:
+        """Metadata of the engines of the recipe that take that array."""
+        for stage in self.recipe["stages"]:
+            if array in stage["inputs"]:
+                yield self._room.manifest(stage["engine"]).metadata
 
     def _extra_surrogate(self, extra: EngineRecogniser, request: SearchRequest) -> ExtraSurrogate:
         reference, limit = request.references[extra.name], request.limits[extra.name]

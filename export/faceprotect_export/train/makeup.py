@@ -1,0 +1,229 @@
+"""Train looks: adversarial makeup in one pass, beside the student ``fast`` (``modules/makeup.py``).
+
+``python -m faceprotect_export.train.makeup CROPS.npy... -o DIR [--look NAME]... [--teachers DIR]`` with crops uint8 RGB
+[N, 256, 256, 3] as written by ``faceprotect_export.train.crops``. NAME is a look of the renderer; pictures come in through
+:func:`train_looks`, which ``faceprotect-sdk export makeup`` calls.
+
+A face wears its look already (``looks/colours.py``); it is asked to get past every recogniser, its own bare face being known to them
+(``train/rivals.py``), and to cost no more change beside the makeup than the budget that it was asked for. Resumes from
+``DIR/state.safetensors``; writes ``DIR/weights.safetensors`` (fp16, averaged): the looks, and what was added to the student.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+from faceprotect_export.looks.encoder import ImageText
+from faceprotect_export.looks.reference import Reference, direction_of, shipped_reference
+from faceprotect_export.looks.render import LOOKS
+from faceprotect_export.modules.fast import BUDGET
+from faceprotect_export.modules.makeup import ALLOWANCE, Makeup, MakeupProtect, shaded
+from faceprotect_export.objectives.makeup import TransferWeights, direction_loss
+from faceprotect_export.sources import Sources
+from faceprotect_export.train import checkpoint
+from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.perturb import augment
+from faceprotect_export.train.rivals import (
+    BUDGETS,
+    HELD_OUT,
+    Rival,
+    drawn,
+    facing,
+    paid,
+    penalty_of,
+    points_moved,
+    read_rivals,
+    scheduled,
+    tensor_of,
+    updated,
+)
+from faceprotect_sdk.align import CROP
+from faceprotect_sdk.mask import face_mask
+
+DIRECTION = TransferWeights().direction
+#: Shares of colour shifts, of lost structure and of moved key points in the penalty: shade is makeup, blotches of colour are not.
+CHROMA, STRUCTURE, HOLD = 1.5, 0.008, 0.3
+
+
+class Trainer:
+    """The additions, their average, and everything that they are trained against."""
+
+    def __init__(
+        self, sources: Sources, rivals: list[Rival], references: Sequence[Reference], rate: float, encoder: ImageText | None
+    ) -> None:
+        self.rivals, self.references, self.rate, self.encoder = rivals, list(references), rate, encoder
+        self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.keypoints, self.told = sources.keypoints(), rivals[1].net  # the student that ships
+        self.model = Makeup(sources.fast(), [one.name for one in references], torch.stack([one.colours for one in references]))
+        self.model.fast.unet.set_attn_processor(AttnProcessor())
+        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, self.model)
+        self.mask = torch.from_numpy(face_mask())
+        self.optimiser = torch.optim.AdamW(list(self.model.trained().values()), rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.average = {k: v.detach().clone() for k, v in self.model.trained().items()}
+        self.directions = None
+        if encoder is not None:
+            with torch.no_grad():
+                self.directions = torch.cat([direction_of(one, encoder) for one in references])
+
+    def step(self, crops: Tensor, number: int, steps: int, goals: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+        """One update on crops [N, 3, S, S]; ``goals`` are the numbers of those that are asked for."""
+        scheduled(self.optimiser, self.rate, number, steps, 50)
+        crops = augment(crops, rng).contiguous(memory_format=torch.channels_last)
+        count = len(crops)
+        budget = torch.from_numpy(ALLOWANCE * np.exp(rng.uniform(*np.log(BUDGETS), count)).astype(np.float32))
+        goal = F.one_hot(torch.from_numpy(rng.choice(goals, count)), len(self.model.fast.goals)).float()
+        looks = rng.integers(0, len(self.references), count)
+        look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()
+        used = drawn(self.rivals, rng)
+        with torch.no_grad():
+            made, where = self.protect.dressed(crops, self.mask, look)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latent = self.autoencoder.encoder(made)
+                plain = self.autoencoder.decoder(latent).float()
+                own = [rival.net(crops).float() for rival in used]
+            moved = self.autoencoder.decoder(latent + self.model(latent, own[1], budget, goal)).float()
+        image = shaded(moved, plain, made, where)
+        lost, cosines = facing(used, image, own, goal, rng)
+        price = self.penalty(image, made) / budget
+        loss = lost + paid(price)
+        if self.encoder is not None and self.directions is not None:
+            turned = self.encoder.images(image) - self.encoder.images(crops).detach()
+            off = direction_loss(turned, self.directions[torch.from_numpy(looks)])
+            loss, cosines["direction"] = loss + DIRECTION * off, float(off.detach())
+        updated(self.optimiser, loss, self.model.trained(), self.average, number)
+        return {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
+
+    def penalty(self, image: Tensor, made: Tensor) -> Tensor:
+        """Of the change beside the makeup, per sample [N]."""
+        return penalty_of(image, made, CHROMA, STRUCTURE) + HOLD * points_moved(self.keypoints, image, made)
+
+    @torch.no_grad()
+    def averaged(self) -> Makeup:
+        """The model with the averaged additions."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average, strict=False)
+        return model.eval()
+
+    @torch.no_grad()
+    def figures(self, crops: Tensor, goal: int, witness: Callable[[Tensor], Tensor], threshold: float) -> dict[str, float]:
+        """On photos that were not trained on, each look in turn, at the default budget."""
+        model, rows = self.averaged(), dict[str, list[Tensor]]()
+        protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, model)
+        for start in range(0, len(crops), 16):
+            part = crops[start : start + 16]
+            looks = (np.arange(len(part)) + start) % len(self.references)
+            look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()
+            goals = F.one_hot(torch.full((len(part),), goal), len(model.fast.goals)).float()
+            budget = torch.full((len(part),), ALLOWANCE * BUDGET)
+            made, _ = self.protect.dressed(part, self.mask, look)
+            image = (part + protect(part, self.mask, budget, goals, look)["difference"]).clamp(0, 1)
+            rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
+            rows.setdefault("penalty", []).append(self.penalty(image, made))
+            rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, made).sqrt())
+            for rival in self.rivals:
+                cosine = (rival.net(image) * rival.net(part)).sum(1)
+                rows.setdefault(f"past_{rival.name}", []).append((cosine < rival.threshold).float())
+            rows.setdefault("past_witness", []).append(((witness(image) * witness(part)).sum(1) < threshold).float())
+        return {key: round(float(torch.cat(found).mean()), 5) for key, found in rows.items()}
+
+    def save(self, out: Path, facts: dict[str, Any]) -> None:
+        """State and averaged additions."""
+        holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
+        kept = {f"average.{k}": v for k, v in self.average.items()}
+        checkpoint.save(out / "state.safetensors", checkpoint.training_state(holder, self.optimiser) | kept, facts)
+        about = {"looks": self.model.looks, "rank": self.model.rank}
+        checkpoint.save(out / "weights.safetensors", {**self.average, "colours": self.model.colours}, {**facts, **about}, half=True)
+
+    def resume(self, out: Path) -> int:
+        """The step to go on with."""
+        if not (out / "state.safetensors").exists():
+            return 0
+        tensors, facts = checkpoint.load(out / "state.safetensors")
+        self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
+        checkpoint.restore(tensors, holder, self.optimiser)
+        return int(facts["step"])
+
+
+def train_looks(
+    sources: Sources, crops: np.ndarray, references: Sequence[Reference], out: Path, *, teachers: Path | None = None,
+    encoder: ImageText | None = None, steps: int = 450, count: int = 8, rate: float = 2e-3, margin: float = 2.0, goal: str = "dodge",
+    seed: int = 0, facts: dict[str, Any] | None = None, report: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train until ``steps``, going on from what an interrupted run has left in ``out``; returns the last figures.
+
+    ``goal``: "dodge" or "decoy", which is every decoy in turn. ``report``: called with the step and the number of steps.
+    """
+    torch.manual_seed(seed)
+    order = np.random.default_rng(seed).permutation(len(crops))
+    apart = min(HELD_OUT, len(order) // 4)
+    held, known = order[:apart], order[apart:]
+    rivals, goals = read_rivals(sources, teachers, margin)
+    trainer = Trainer(sources, rivals, references, rate, encoder)
+    witness, told = sources.student("attention")
+    first = trainer.resume(out)
+    torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
+    rng, began, saved, recent = np.random.default_rng([seed, first]), time.time(), time.time(), []
+    numbers = np.arange(1) if goal == "dodge" else np.arange(1, len(goals))
+    known_facts = {"seed": seed, "recognisers": [one.name for one in rivals], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
+    figures: dict[str, Any] = {}
+    for number in range(first, steps):
+        batch = torch.stack([tensor_of(crops[k]) for k in sorted(rng.choice(known, count, replace=False))])
+        recent.append(trainer.step(batch, number, steps, numbers, rng))
+        last = number == steps - 1
+        if report is not None:
+            report(number + 1, steps)
+        if number % 25 == 24 or last:
+            keys = sorted({key for row in recent for key in row})
+            means = {key: round(float(np.mean([row[key] for row in recent if key in row])), 4) for key in keys}
+            recent.clear()
+            checkpoint.log(out / "curve.jsonl", step=number + 1, seconds=round(time.time() - began), **means)
+        if time.time() - saved > 240 or last:
+            saved = time.time()
+            pictures = torch.stack([tensor_of(crops[k]) for k in held])
+            figures = trainer.figures(pictures, int(numbers[0]), witness, told["thresholds"]["far_1e-2"])
+            checkpoint.log(out / "curve.jsonl", step=number + 1, **figures)
+            trainer.save(out, {**known_facts, **figures, "step": number + 1})
+    return figures
+
+
+@click.command()
+@click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--look", "looks", multiple=True, type=click.Choice(list(LOOKS)), help="Of those that ship.  [default: all]")
+@click.option("--weights", default="weights", show_default=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--teachers", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Further recognisers, with an fr.json.")
+@click.option("--direction/--no-direction", default=True, show_default=True, help="The direction of the look in the encoder's eyes.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
+@click.option("--steps", default=450, show_default=True)
+@click.option("--count", default=8, show_default=True, help="Crops per step.")
+@click.option("--rate", default=2e-3, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(
+    crops: tuple[Path, ...], looks: tuple[str, ...], weights: Path, teachers: Path | None, direction: bool, out: Path, steps: int,
+    count: int, rate: float, seed: int,
+) -> None:  # fmt: skip
+    """Train the looks that ship, logging to DIR/curve.jsonl."""
+    sources = Sources(weights, ())
+    references = [shipped_reference(name, sources.keypoints()) for name in looks or LOOKS]
+    facts = {"data": [path.stem for path in crops]}
+    train_looks(
+        sources, read_crops(list(crops), CROP), references, out, teachers=teachers, encoder=sources.looks() if direction else None,
+        steps=steps, count=count, rate=rate, seed=seed, facts=facts,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

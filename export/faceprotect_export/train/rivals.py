@@ -1,0 +1,197 @@
+"""What a one-pass student is trained against: recognisers to get past, what they are shown, and what the change costs.
+
+Shared by ``train/fast.py`` and ``train/makeup.py``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from faceprotect_engines.draws import DrawSettings, draw
+from faceprotect_engines.store import ZOO
+from faceprotect_export.dlib_resnet import read_weights
+from faceprotect_export.objectives.search import luma, ssim
+from faceprotect_export.search_engines import DLIB, PackageDlib
+from faceprotect_export.sources import Sources
+from faceprotect_export.train.students import read_teachers
+from faceprotect_sdk.align import CROP
+from faceprotect_sdk.methods.base import TOWARDS
+from faceprotect_sdk.methods.search import DODGE
+
+HELD_OUT = 64
+BUDGETS = (0.0002, 0.0009)
+#: Shares of colour shifts and of lost structure in the penalty: those of the recipes.
+CHROMA, STRUCTURE = 0.5, 0.008
+#: Past its limit a recogniser counts by this much of what it does before.
+BEYOND = 0.1
+#: Price of a change above the budget, and of any change.
+OVER, ANY = 3.0, 0.1
+DRAWS = DrawSettings(1.0, resize=(0.4, 1.0), zoom=(0.85, 1.25), shift=4.0, blur=(0.0, 1.2), noise_std=0.03, flip=0.5)
+AVERAGED = 0.998
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A recogniser to get past: unit embeddings of crops, and the cosine to get below; ``decoys`` [G - 1, E]."""
+
+    name: str
+    net: nn.Module
+    threshold: float
+    spread: float
+    margin: float
+    decoys: Tensor
+
+    @property
+    def limit(self) -> float:
+        """The cosine to get below."""
+        return self.threshold - self.margin * self.spread
+
+
+class PackagedDlib(nn.Module):
+    """dlib's recogniser with the installed package's weights."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        values = {f"dlib_{name.replace('.', '_')}": torch.from_numpy(value) for name, value in read_weights(path).items()}
+        self.net = PackageDlib([name.removeprefix("dlib_") for name in values])
+        self.values = values
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.net(image, **self.values)  # type: ignore[no-any-return]
+
+
+def read_rivals(sources: Sources, teachers: Path | None, margin: float) -> tuple[list[Rival], list[str]]:
+    """Dlib, the student, then the teachers; and the names of the goals."""
+    pictures = sorted((ZOO / "decoys").glob("*.png"))
+    decoys = torch.stack([tensor_of(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)) for path in pictures])
+    found: list[tuple[str, nn.Module, float, float, float]] = []
+    for name, net in ((DLIB, PackagedDlib(sources.dlib)), ("student-conv", sources.student("conv")[0])):
+        facts = json.loads((ZOO / name / "manifest.json").read_text())["metadata"]
+        threshold = facts["thresholds"]["far_1e-2"]
+        found.append((name, net, threshold, threshold - facts["impostor_mean"], margin))
+    if teachers:
+        listing = json.loads((teachers / "fr.json").read_text())["models"]
+        for name, net in read_teachers(teachers, (), CROP).items():
+            threshold = listing[name]["thresholds"]["far_1e-2"]
+            found.append((name, net, threshold, threshold, margin / 2))
+    rivals = []
+    for name, net, threshold, spread, own_margin in found:
+        net = net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.no_grad():
+            rivals.append(Rival(name, net, threshold, spread, own_margin, net(decoys).float()))
+    return rivals, [DODGE, *(path.stem for path in pictures)]
+
+
+def points_moved(keypoints: nn.Module, image: Tensor, original: Tensor) -> Tensor:
+    """Mean squared way of the key points, in sides of the crop, per sample [N]: the price that the method ``style`` has."""
+    with torch.no_grad():
+        points = keypoints(original)
+    return (keypoints(image) - points).square().sum(2).mean(1)  # type: ignore[no-any-return]
+
+
+def penalty_of(image: Tensor, original: Tensor, chroma_share: float = CHROMA, structure_share: float = STRUCTURE) -> Tensor:
+    """The penalty of the search, per sample [N]; with the shares of its recipes, or others."""
+    change = image - original
+    mse = change.square().mean((1, 2, 3))
+    chroma = (change - luma(change)).square().mean((1, 2, 3))
+    lost = torch.stack([1 - ssim(a[None], b[None]) for a, b in zip(image, original, strict=True)])
+    return mse + chroma_share * chroma + structure_share * lost
+
+
+def adversarial(rival: Rival, seen: Tensor, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """How far above its limit a recogniser is, in parts of the way there, per sample; and its cosine to the face's own.
+
+    With a decoy what counts is the part of the embedding along the way from the decoy to oneself, as in the search.
+    """
+    embedding = rival.net(seen).float()
+    target = goal[:, 1:] @ rival.decoys
+    way = own - target
+    length = way.norm(dim=1).clamp_min(1e-6)
+    origin = (own * way).sum(1) / length
+    limit = torch.where(goal[:, 0] > 0, torch.full_like(origin, rival.limit), -min(2 * TOWARDS * rival.margin, 1.0) * origin)
+    excess = (((embedding * way).sum(1) / length) - limit) / (origin - limit).clamp_min(0.05)
+    return F.relu(excess) + BEYOND * excess, (embedding * own).sum(1)
+
+
+def recompressed(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """As JPEG would leave it; the gradient passes as if it left everything."""
+    found = []
+    for one in image.detach():
+        buffer = io.BytesIO()
+        pixels = (one.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=int(rng.integers(50, 96)))
+        found.append(tensor_of(np.asarray(Image.open(buffer))))
+    return image + (torch.stack(found) - image.detach())
+
+
+def seen(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """What recognisers are shown: as it is, moved, resized and blurred as in a search, or recompressed."""
+    chance = rng.random()
+    if chance < 0.15:
+        return image
+    if chance < 0.4:
+        image = recompressed(image, rng)
+    drawn = draw(DRAWS, CROP, rng)
+    noise = float(drawn.noise.std()) * torch.randn_like(image)
+    return torch.from_numpy(drawn.rows) @ image @ torch.from_numpy(drawn.cols) + noise
+
+
+def drawn(rivals: Sequence[Rival], rng: np.random.Generator) -> list[Rival]:
+    """Those of one step: the two that ship, and two of the others."""
+    others = rivals[2:]
+    return [*rivals[:2], *(others[k] for k in rng.choice(len(others), min(2, len(others)), replace=False))]
+
+
+def facing(
+    used: Sequence[Rival], image: Tensor, own: Sequence[Tensor], goal: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean loss of the recognisers over a batch as they are shown it, and the mean cosine of each to the faces' own embeddings."""
+    shown = seen(image, rng).contiguous(memory_format=torch.channels_last)
+    losses, cosines = [], {}
+    with torch.autocast("cpu", torch.bfloat16):
+        for rival, embedding in zip(used, own, strict=True):
+            lost, cosine = adversarial(rival, shown, embedding, goal)
+            losses.append(lost.float())
+            cosines[rival.name] = float(cosine.detach().mean())
+    return torch.stack(losses).mean(), cosines
+
+
+def paid(price: Tensor) -> Tensor:
+    """What changes cost that have used up ``price`` [N] of their budgets."""
+    return (OVER * F.relu(price - 1) + ANY * price).mean()
+
+
+def scheduled(optimiser: torch.optim.Optimizer, rate: float, number: int, steps: int, warm: int = 100) -> None:
+    """Set the rate of a step: up over ``warm`` steps, and down along a cosine to a fiftieth."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * min(1.0, (number + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * number / steps)))
+
+
+def updated(
+    optimiser: torch.optim.Optimizer, loss: Tensor, trained: Mapping[str, Tensor], average: Mapping[str, Tensor], number: int
+) -> None:
+    """One step of the optimiser on a loss, with its gradient's length held to 1, and of the running average."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_([one for one in trained.values() if one.requires_grad], 1.0)
+    optimiser.step()
+    with torch.no_grad():
+        decay = min(AVERAGED, (number + 1) / (number + 10))
+        for key, value in trained.items():
+            average[key].lerp_(value, 1 - decay)
+
+
+def tensor_of(pixels: np.ndarray) -> Tensor:
+    """[3, S, S] in 0..1 of uint8 RGB [S, S, 3]."""
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
