@@ -77,8 +77,8 @@ faces_option = click.option(
 @click.option(
     "--method", default="latent", show_default=True,
     help="latent; auto: 3.3 times as fast (measured on 2 CPU cores), and the face is visibly more reshaped; fast: its first pass alone, "
-    "which is not enough for every face; diffusion: half as fast as latent, and by eye the most natural; or style, which holds the "
-    "features' places but costs more.",
+    "which is not enough for every face; diffusion: half as fast as latent, and by eye the most natural; style, which holds the "
+    "features' places but costs more; or makeup, which is there to be seen (--look).",
 )
 @click.option(
     "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
