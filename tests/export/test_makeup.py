@@ -20,7 +20,7 @@ from faceprotect_export.looks.colours import NUMBERS, colours_of, parts, worn
 from faceprotect_export.looks.encoder import WORDS, words
 from faceprotect_export.looks.reference import ReferenceError, read_reference, shipped_reference
 from faceprotect_export.looks.regions import regions
-from faceprotect_export.looks.render import BARE, LOOKS, Look, Pigment, paint, random_look, strengthened
+from faceprotect_export.looks.render import BARE, LOOKS, Look, Pigment, paint, random_look
 from faceprotect_export.modules.makeup import Ddim, Makeup, MakeupProtect, adapt, changeable, grid
 from faceprotect_export.objectives.makeup import (
     Perceptual,
@@ -76,7 +76,7 @@ def test_only_what_the_look_names_is_painted(face: tuple[Tensor, Tensor]) -> Non
 
 def test_more_pigment_is_more_change(face: tuple[Tensor, Tensor]) -> None:
     image, points = face
-    change = [float((paint(image, points, strengthened(LOOKS["rose"], factor)) - image).abs().mean()) for factor in (0.5, 1.0, 1.5)]
+    change = [float((paint(image, points, Look(Pigment("pink", opacity))) - image).abs().mean()) for opacity in (0.3, 0.6, 0.9)]
     assert change[0] < change[1] < change[2]
 
 

@@ -6,7 +6,7 @@ which a look names is painted; skin, hair and eyes stay bit for bit what they we
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ FINISHES = ("matte", "satin", "glossy")
 #: Words for how much of a pigment there is, and the opacities up to which they are used.
 AMOUNTS = (("light", 0.38), ("", 0.62), ("strong", 1.0))
 BARE = "a face without makeup"
-MADE_UP = "a face with makeup"
 
 
 @dataclass(frozen=True)
@@ -95,15 +94,6 @@ def random_look(rng: np.random.Generator) -> Look:
         pigment(LIPSTICKS, 0.75, True), pigment(SHADOWS, 0.7, True), pigment(LINERS, 0.4), pigment(BLUSHES, 0.6),
         float(rng.uniform(0.15, 0.6)) if rng.random() < 0.3 else 0.0,
     )  # fmt: skip
-
-
-def strengthened(look: Look, factor: float) -> Look:
-    """The same look, each opacity times ``factor``, at most 1."""
-
-    def scaled(pigment: Pigment | None) -> Pigment | None:
-        return None if pigment is None else replace(pigment, opacity=min(1.0, pigment.opacity * factor))
-
-    return Look(*(scaled(part) for part in (look.lipstick, look.eyeshadow, look.eyeliner, look.blush)), min(1.0, look.brow * factor))
 
 
 def paint(image: Tensor, points: Tensor, look: Look) -> Tensor:
