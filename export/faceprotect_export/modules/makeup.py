@@ -106,11 +106,13 @@ class MakeupProtect(nn.Module):
         self.autoencoder, self.surrogate, self.keypoints, self.makeup = autoencoder, surrogate, keypoints, makeup
 
     def dressed(self, original: Tensor, mask: Tensor, look: Tensor) -> tuple[Tensor, Tensor]:
-        """The makeup alone [N, 3, S, S], and where the face may change beside it [N, 1, S, S]."""
+        """The makeup alone [N, 3, S, S], and where the face may be shaded beside it [N, 1, S, S]: not on lips and lids, whose colours are
+        the look's."""
         points = self.keypoints(original)
         masks, own = parts(original, points)
         made = original + mask * (worn(original, masks, own, look @ self.makeup.colours) - original)
-        return made, mask * changeable(masks)
+        coloured = (2 * torch.maximum(masks["lips"], masks["eyes"])).clamp(max=1)
+        return made, mask * changeable(masks) * (1 - coloured)
 
     def forward(self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor) -> dict[str, Tensor]:
         """Original [N, 3, S, S] RGB 0..1, mask [N, 1, S, S], budget [N], goal [N, G], look [N, L]: one of its numbers is 1."""
