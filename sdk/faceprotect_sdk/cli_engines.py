@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from faceprotect_engines.store import Store
 
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
@@ -109,26 +114,33 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def build(names: tuple[str, ...], device: str, as_json: bool) -> None:
     """Compile every ENGINE (default: all that ship) for this machine's GPU now, so that the first photo need not wait for it."""
-    import time
-
     from faceprotect_engines.store import Store
 
-    store, took = Store(), 0.0
-    chosen = names or [name for name in store.names() if not store.waits(name)]
-    chosen = [name for name in chosen if all(size is not None for tensor in store.manifest(name).inputs for size in tensor.shape)]
-    sizes = {name: sum(entry.bytes for entry in store.manifest(name).files.values()) for name in chosen}
-    done = 0
-    for number, name in enumerate(chosen):
-        left = f", about {took / done * (sum(sizes.values()) - done):.0f} s left" if done else ""
-        click.echo(f"{name}: engine {number + 1} of {len(chosen)}{left}", err=True)
-        began = time.perf_counter()
-        store.open(name, device).close()
-        seconds = time.perf_counter() - began
-        took, done = took + seconds, done + sizes[name]
+    store = Store()
+    for name, seconds in compiled(store, names or [name for name in store.names() if not store.waits(name)], device):
         if as_json:
-            emit({"name": name, "device": device, "seconds": round(seconds, 3)})
+            emit({"name": name, "device": device, "seconds": seconds})
         else:
             click.echo(f"{name:<20} {seconds:6.1f} s")
+
+
+def compiled(store: Store, engines: Sequence[str | Path], device: str) -> Iterator[tuple[str, float]]:
+    """Name and seconds of every engine (a name or a folder), as soon as its plan is there; an engine for any size of input has none.
+
+    What is to come, and about how long it will take, goes to stderr.
+    """
+    manifests = {engine: store.manifest(engine) for engine in engines}
+    fixed = {engine: found for engine, found in manifests.items() if all(None not in tensor.shape for tensor in found.inputs)}
+    sizes = {engine: sum(entry.bytes for entry in found.files.values()) for engine, found in fixed.items()}
+    took, done = 0.0, 0
+    for number, (engine, manifest) in enumerate(fixed.items()):
+        left = f", about {took / done * (sum(sizes.values()) - done):.0f} s left" if done else ""
+        click.echo(f"{manifest.name}: plan {number + 1} of {len(fixed)}{left}", err=True)
+        began = time.perf_counter()
+        store.open(engine, device).close()
+        seconds = time.perf_counter() - began
+        took, done = took + seconds, done + sizes[engine]
+        yield manifest.name, round(seconds, 3)
 
 
 @engines.command()

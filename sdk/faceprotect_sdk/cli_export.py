@@ -7,16 +7,20 @@ import json
 import secrets
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from faceprotect_sdk.cli_engines import compiled
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, RecogniserError, UsageError
 
 FILE = click.Path(path_type=Path)
+device_plan_option = click.option(
+    "--device-plan", is_flag=True, help="Also compile for this machine's GPU, by TensorRT, or TensorRT-RTX where only that is installed."
+)
 
 
 class ExportError(FaceprotectError):
@@ -42,8 +46,9 @@ def export() -> None:
 @click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
 @click.option("--architecture", help="Of a state dict: ir50, ir152, irse50, facenet, mobilefacenet (default: seen by its tensors' names).")
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of a state dict.")
+@device_plan_option
 def surrogate(
-    model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, **options: Any
+    model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, device_plan: bool, **options: Any
 ) -> None:
     """Turn a face recognition MODEL into a gradient engine for --surrogates: ONNX, or the state dict of a well-known network."""
     from faceprotect_engines.errors import EngineError
@@ -55,12 +60,13 @@ def surrogate(
         if given:
             raise UsageError(f"{model}: the architecture of a state dict says what it is fed; leave out {', '.join(given)}")
         named = {key: options[key] for key in ("name", "threshold")}
-        _export("recogniser", str(model), output, "256", architecture=architecture, precision=precision, **named)
+        _export("recogniser", str(model), output, "256", device_plan=device_plan, architecture=architecture, precision=precision, **named)
         return
     _free(output)
     build = _ask("faceprotect_export.surrogate").build_surrogate
     unreadable = _ask("faceprotect_export.onnx_reader").OnnxReadError
     specification = surrogate_specification(model, spec, **options)
+    device = _gpu() if device_plan else None
     part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
     try:
         manifest = build(model, part, **specification)
@@ -74,6 +80,8 @@ def surrogate(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     emit({"engine": manifest.name, "folder": str(output), "parity": dict(manifest.parity)})
+    if device is not None:
+        _compile(output, [output], device)
 
 
 def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,6 +92,7 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--size", type=click.Choice(["256", "512"]), default="256", show_default=True, help="Of the image, in pixels."),
             click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True),
             click.option("--forward-only", is_flag=True, help="Without gradients."),
+            device_plan_option,
             click.option("--licence", default="unknown: that of the weights' source", help="Of the weights, for the manifest."),
         )
     ):
@@ -180,8 +189,9 @@ def makeup(output: Path, **options: Any) -> None:
     emit({"engine": manifest.name, "folder": str(output), "looks": manifest.metadata["looks"], "parity": dict(manifest.parity)})
 
 
-def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> None:
+def _export(kind: str, source: str, output: Path, size: str, device_plan: bool = False, **options: Any) -> None:
     _free(output)
+    device = _gpu() if device_plan else None  # refused before the minutes that an export takes
     common, kinds = _ask("faceprotect_export.pretrained.common"), _ask("faceprotect_export.pretrained.kinds")
 
     def report(name: str, done: int, total: int) -> None:
@@ -197,6 +207,21 @@ def _export(kind: str, source: str, output: Path, size: str, **options: Any) -> 
         folder = output if len(made) == 1 else output / manifest.name
         size_of = sum(entry.bytes for entry in manifest.files.values())
         emit({"engine": manifest.name, "folder": str(folder), "bytes": size_of, "parity": dict(manifest.parity)})
+    if device is not None:
+        _compile(output, [output if len(made) == 1 else output / manifest.name for manifest in made], device)
+
+
+def _gpu() -> str:
+    from faceprotect_engines.backends.tensorrt import ready_device
+
+    return ready_device()
+
+
+def _compile(output: Path, folders: Sequence[Path], device: str) -> None:
+    from faceprotect_engines.store import Store
+
+    for name, seconds in compiled(Store([output, *Store().roots]), folders, device):
+        emit({"engine": name, "device": device, "seconds": seconds})
 
 
 def _free(output: Path) -> None:

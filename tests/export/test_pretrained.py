@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel
 
+from faceprotect_engines.backends import tensorrt
 from faceprotect_engines.store import Store
 from faceprotect_export.modules.diffusion import CatchingAttention
 from faceprotect_export.parity import compare
@@ -179,16 +181,22 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_export_goes_on_where_it_was(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build, built = kinds.build_engine, []
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the engines as they are begun; the user interrupts the second."""
+    build, names = kinds.build_engine, list[str]()
 
     def interrupted(recipe: Any, folder: Path) -> Any:
-        built.append(recipe.name)
-        if len(built) == 2:
+        names.append(recipe.name)
+        if len(names) == 2:
             raise KeyboardInterrupt
         return build(recipe, folder)
 
     monkeypatch.setattr(kinds, "build_engine", interrupted)
+    return names
+
+
+def test_an_interrupted_export_goes_on_where_it_was(tiny: Path, tmp_path: Path, built: list[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         kinds.export("taesd", tiny, tmp_path / "out", SMALL)
     assert not (tmp_path / "out").exists()
@@ -207,19 +215,24 @@ def test_export_from_the_command_line(tiny: Path, tmp_path: Path, capsys: pytest
     assert main(["export", "taesd", str(tiny), "-o", str(out)]) == 2
 
 
-def test_an_interrupted_export_of_other_weights_begins_anew(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, build, built = tmp_path / "source", kinds.build_engine, []
+def test_a_plan_is_made_with_the_engines_and_without_a_gpu_nothing_is(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["export", "taesd", str(tiny), "-o", str(tmp_path / "out"), "--forward-only", "--device-plan"]
+    assert main(command) == 5
+    assert re.search(r"pip install|doctor", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(tensorrt, "ready_device", lambda: "cpu")
+    assert main(command) == 0
+    plans = [json.loads(line) for line in capsys.readouterr().out.splitlines()][2:]
+    assert [(plan["engine"], plan["device"]) for plan in plans] == [("taesd-encoder", "cpu"), ("taesd-decoder", "cpu")]
+
+
+def test_an_interrupted_export_of_other_weights_begins_anew(tiny: Path, tmp_path: Path, built: list[str]) -> None:
+    source = tmp_path / "source"
     source.mkdir()
     for path in tiny.iterdir():
         (source / path.name).write_bytes(path.read_bytes())
-
-    def interrupted(recipe: Any, folder: Path) -> Any:
-        built.append(recipe.name)
-        if len(built) == 2:
-            raise KeyboardInterrupt
-        return build(recipe, folder)
-
-    monkeypatch.setattr(kinds, "build_engine", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kinds.export("taesd", source, tmp_path / "out", SMALL)
     torch.manual_seed(1)

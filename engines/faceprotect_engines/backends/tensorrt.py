@@ -60,6 +60,16 @@ def load_library(device: str) -> Library:
         raise DeviceUnavailable(f"device '{device}' needs its library ({error}); run: {_INSTALL[device]}") from error
 
 
+def ready_device() -> str:
+    """The device whose plans can be built and run here: "tensorrt" where it is installed, else "rtx"; raises DeviceUnavailable."""
+    try:
+        library = load_library("tensorrt")
+    except DeviceUnavailable:
+        library = load_library("rtx")
+    Cuda(library.folders).close()
+    return library.name
+
+
 @dataclass(frozen=True)
 class Built:
     """A plan, what has been timed by now, and the layers of the network by type of what they give ("HALF", "FLOAT", ...)."""

@@ -22,13 +22,16 @@ from faceprotect_export.looks.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast
+from faceprotect_export.objectives.search import luma
 
 #: Rank of the additions.
 RANK = 16
 #: Makeup is there to be seen: of the change beside it, this many times as much is meant by what the student knows as its budget.
 ALLOWANCE = 2.0
 #: Side of the window that the change beside the makeup is averaged over, twice.
-SMOOTH = 11
+SMOOTH = 7
+#: The darkest that skin is taken for where its brightness is divided by.
+_DARKEST = 0.05
 #: Side of the window over which the edge of what may change is softened.
 _SOFT = 5
 
@@ -91,11 +94,12 @@ def changeable(masks: Mapping[str, Tensor]) -> Tensor:
 
 
 def shaded(moved: Tensor, plain: Tensor, made: Tensor, where: Tensor) -> Tensor:
-    """Faces [N, 3, S, S] with the change beside the makeup on them: as smooth as shade and blush are, for edges would be features."""
-    change = moved - plain
+    """Faces [N, 3, S, S] with the change beside the makeup on them, as contour and highlighter are put on: smooth, for edges would be
+    features, and brighter or darker in the skin's own colour, for any other would be greyish on one skin and orange on another."""
+    change = luma(moved - plain)
     for _ in range(2):
         change = F.avg_pool2d(change, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
-    return (made + where * change).clamp(0, 1)
+    return (made * (1 + where * change / luma(made).clamp_min(_DARKEST))).clamp(0, 1)
 
 
 class MakeupProtect(nn.Module):

@@ -49,6 +49,9 @@ from faceprotect_export.train.rivals import (
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
+#: The price of moving key points rises over this share of the steps: asked at once, a student gives up changing anything.
+RISE = 0.5
+
 
 class Trainer:
     """The student, its average, and everything that it is trained against."""
@@ -88,7 +91,8 @@ class Trainer:
         lost, cosines = facing(used, image, own, goal, rng)
         penalty = penalty_of(image, crops)
         if self.hold:
-            penalty = penalty + self.hold * points_moved(self.keypoints, image, crops)
+            hold = self.hold * min(1.0, number / (RISE * steps))
+            penalty = penalty + hold * points_moved(self.keypoints, image, crops)
         price = penalty / budget
         loss = lost + paid(price)
         trained = dict(self.fast.named_parameters())

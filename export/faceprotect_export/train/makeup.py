@@ -52,8 +52,8 @@ from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
 DIRECTION = TransferWeights().direction
-#: Shares of colour shifts, of lost structure and of moved key points in the penalty: shade is makeup, blotches of colour are not.
-CHROMA, STRUCTURE, HOLD = 1.5, 0.008, 0.3
+#: Shares of lost structure and of moved key points in the penalty; the shade is of the skin's own colour as it is.
+STRUCTURE, HOLD = 0.008, 0.5
 
 
 class Trainer:
@@ -108,7 +108,7 @@ class Trainer:
 
     def penalty(self, image: Tensor, made: Tensor) -> Tensor:
         """Of the change beside the makeup, per sample [N]."""
-        return penalty_of(image, made, CHROMA, STRUCTURE) + HOLD * points_moved(self.keypoints, image, made)
+        return penalty_of(image, made, 0.0, STRUCTURE) + HOLD * points_moved(self.keypoints, image, made)
 
     @torch.no_grad()
     def averaged(self) -> Makeup:
@@ -147,6 +147,12 @@ class Trainer:
         about = {"looks": self.model.looks, "rank": self.model.rank}
         checkpoint.save(out / "weights.safetensors", {**self.average, "colours": self.model.colours}, {**facts, **about}, half=True)
 
+    def start_from(self, path: Path) -> None:
+        """Begin with looks' additions that were trained before."""
+        tensors, _ = checkpoint.load(path)
+        self.model.load_state_dict({key: tensors[key] for key in self.average}, strict=False)
+        self.average = {k: v.detach().clone() for k, v in self.model.trained().items()}
+
     def resume(self, out: Path) -> int:
         """The step to go on with."""
         if not (out / "state.safetensors").exists():
@@ -160,8 +166,8 @@ class Trainer:
 
 def train_looks(
     sources: Sources, crops: np.ndarray, references: Sequence[Reference], out: Path, *, teachers: Path | None = None,
-    encoder: ImageText | None = None, steps: int = 450, count: int = 8, rate: float = 2e-3, margin: float = 2.0, goal: str = "dodge",
-    seed: int = 0, facts: dict[str, Any] | None = None, report: Callable[[int, int], None] | None = None,
+    start: Path | None = None, encoder: ImageText | None = None, steps: int = 450, count: int = 8, rate: float = 2e-3, margin: float = 2.0,
+    goal: str = "dodge", seed: int = 0, facts: dict[str, Any] | None = None, report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train until ``steps``, going on from what an interrupted run has left in ``out``; returns the last figures.
 
@@ -174,6 +180,8 @@ def train_looks(
     rivals, goals = read_rivals(sources, teachers, margin)
     trainer = Trainer(sources, rivals, references, rate, encoder)
     witness, told = sources.student("attention")
+    if start:
+        trainer.start_from(start)
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng, began, saved, recent = np.random.default_rng([seed, first]), time.time(), time.time(), []
@@ -207,21 +215,22 @@ def train_looks(
 @click.option("--teachers", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Further recognisers, with an fr.json.")
 @click.option("--direction/--no-direction", default=True, show_default=True, help="The direction of the look in the encoder's eyes.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
+@click.option("--start", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trained looks to go on from.")
 @click.option("--steps", default=450, show_default=True)
 @click.option("--count", default=8, show_default=True, help="Crops per step.")
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], looks: tuple[str, ...], weights: Path, teachers: Path | None, direction: bool, out: Path, steps: int,
-    count: int, rate: float, seed: int,
+    crops: tuple[Path, ...], looks: tuple[str, ...], weights: Path, teachers: Path | None, direction: bool, out: Path,
+    start: Path | None, steps: int, count: int, rate: float, seed: int,
 ) -> None:  # fmt: skip
     """Train the looks that ship, logging to DIR/curve.jsonl."""
     sources = Sources(weights, ())
     references = [shipped_reference(name, sources.keypoints()) for name in looks or LOOKS]
     facts = {"data": [path.stem for path in crops]}
     train_looks(
-        sources, read_crops(list(crops), CROP), references, out, teachers=teachers, encoder=sources.looks() if direction else None,
-        steps=steps, count=count, rate=rate, seed=seed, facts=facts,
+        sources, read_crops(list(crops), CROP), references, out, teachers=teachers, start=start,
+        encoder=sources.looks() if direction else None, steps=steps, count=count, rate=rate, seed=seed, facts=facts,
     )  # fmt: skip
 
 
