@@ -21,7 +21,7 @@ from faceprotect_export.looks.encoder import WORDS, words
 from faceprotect_export.looks.reference import ReferenceError, read_reference, shipped_reference
 from faceprotect_export.looks.regions import regions
 from faceprotect_export.looks.render import BARE, LOOKS, Look, Pigment, paint, random_look
-from faceprotect_export.modules.makeup import Ddim, Makeup, MakeupProtect, adapt, changeable, grid
+from faceprotect_export.modules.makeup import Ddim, Makeup, MakeupProtect, adapt, changeable, grid, shaded
 from faceprotect_export.objectives.makeup import (
     Perceptual,
     direction_loss,
@@ -155,6 +155,14 @@ def test_direction_loss_is_the_published_one() -> None:
     perceptual = Perceptual(SOURCES.autoencoder().encoder)
     assert perceptual(image, image) == 0
     assert perceptual(image, image.flip(3)) > 0
+
+
+def test_shade_is_of_the_skins_own_colour(face: tuple[Tensor, Tensor]) -> None:
+    skin = 0.3 + 0.4 * face[0]
+    image = shaded(skin + torch.tensor([0.2, 0.0, -0.1]).reshape(1, 3, 1, 1), skin, skin, torch.ones(1, 1, *skin.shape[-2:]))
+    assert float((image - skin).abs().mean()) > 0.005
+    assert torch.allclose(image / image.sum(1, keepdim=True), skin / skin.sum(1, keepdim=True), atol=1e-5)
+    assert torch.equal(shaded(1 - skin, skin, skin, torch.zeros(1, 1, *skin.shape[-2:])), skin)
 
 
 def test_low_rank_additions_begin_as_nothing(face: tuple[Tensor, Tensor]) -> None:
