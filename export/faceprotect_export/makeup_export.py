@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.surrogate import smooth_samples
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.loop import Report
 from faceprotect_export.train.makeup import train_looks
 from faceprotect_export.train.makeup_published import TransferSettings, generated, train_transfer
 from faceprotect_export.zoo_makeup import made_by, makeup_recipe, write_looks, write_sheet
@@ -35,7 +36,6 @@ from faceprotect_sdk.methods.search import DODGE
 NEEDED = ("autoencoder", "fast", "keypoints", "looks", "removal", "diffusion", "student-conv", "student-attention", "style")
 #: Faces that are drawn where none are given, and the spread of their codes.
 DRAWN, SPREAD = 240, 0.7
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

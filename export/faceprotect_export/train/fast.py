@@ -12,7 +12,6 @@ was asked for. Resumes from ``DIR/state.safetensors``; writes ``DIR/weights.safe
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from faceprotect_export.objectives.search import combine
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.loop import train
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.rivals import (
     BUDGETS,
@@ -177,22 +177,20 @@ def main(
         trainer.start_from(start)
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
-    rng, began, saved, recent = np.random.default_rng([seed, first]), time.time(), time.time(), []
+    rng = np.random.default_rng([seed, first])
     facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, "hold": hold}
-    for number in range(first, steps):
+
+    def step(number: int) -> dict[str, float]:
         batch = torch.stack([tensor_of(data[k]) for k in sorted(rng.choice(known, count, replace=False))])
-        recent.append(trainer.step(batch, number, steps, decoys, rng))
-        last = number == steps - 1
-        if number % 50 == 49 or last:
-            keys = sorted({key for row in recent for key in row})
-            means = {key: round(float(np.mean([row[key] for row in recent if key in row])), 4) for key in keys}
-            recent.clear()
-            checkpoint.log(out / "curve.jsonl", step=number + 1, seconds=round(time.time() - began), **means)
-        if time.time() - saved > 240 or last:
-            saved = time.time()
-            figures = trainer.figures(torch.stack([tensor_of(data[k]) for k in held]), witness, threshold)
-            checkpoint.log(out / "curve.jsonl", step=number + 1, **figures)
-            trainer.save(out, {**facts, **figures, "step": number + 1})
+        return trainer.step(batch, number, steps, decoys, rng)
+
+    def save(done: int) -> dict[str, float]:
+        figures = trainer.figures(torch.stack([tensor_of(data[k]) for k in held]), witness, threshold)
+        trainer.save(out, {**facts, **figures, "step": done})
+        return figures
+
+    train(out, first, steps, step, save, every=50)
+
 
 
 if __name__ == "__main__":

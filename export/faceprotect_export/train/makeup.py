@@ -12,7 +12,6 @@ A face wears its look already (``looks/colours.py``); it is asked to get past ev
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from faceprotect_export.objectives.makeup import TransferWeights, direction_loss
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.loop import Report, train
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.rivals import (
     BUDGETS,
@@ -167,9 +167,9 @@ class Trainer:
 def train_looks(
     sources: Sources, crops: np.ndarray, references: Sequence[Reference], out: Path, *, teachers: Path | None = None,
     start: Path | None = None, encoder: ImageText | None = None, steps: int = 450, count: int = 8, rate: float = 2e-3, margin: float = 2.0,
-    goal: str = "dodge", seed: int = 0, facts: dict[str, Any] | None = None, report: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Train until ``steps``, going on from what an interrupted run has left in ``out``; returns the last figures.
+    goal: str = "dodge", seed: int = 0, facts: dict[str, Any] | None = None, report: Report | None = None,
+) -> None:  # fmt: skip
+    """Train until ``steps``, going on from what an interrupted run has left in ``out``.
 
     ``goal``: "dodge" or "decoy", which is every decoy in turn. ``report``: called with the step and the number of steps.
     """
@@ -184,28 +184,21 @@ def train_looks(
         trainer.start_from(start)
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
-    rng, began, saved, recent = np.random.default_rng([seed, first]), time.time(), time.time(), []
+    rng = np.random.default_rng([seed, first])
     numbers = np.arange(1) if goal == "dodge" else np.arange(1, len(goals))
     known_facts = {"seed": seed, "recognisers": [one.name for one in rivals], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
-    figures: dict[str, Any] = {}
-    for number in range(first, steps):
+
+    def step(number: int) -> dict[str, float]:
         batch = torch.stack([tensor_of(crops[k]) for k in sorted(rng.choice(known, count, replace=False))])
-        recent.append(trainer.step(batch, number, steps, numbers, rng))
-        last = number == steps - 1
-        if report is not None:
-            report(number + 1, steps)
-        if number % 25 == 24 or last:
-            keys = sorted({key for row in recent for key in row})
-            means = {key: round(float(np.mean([row[key] for row in recent if key in row])), 4) for key in keys}
-            recent.clear()
-            checkpoint.log(out / "curve.jsonl", step=number + 1, seconds=round(time.time() - began), **means)
-        if time.time() - saved > 240 or last:
-            saved = time.time()
-            pictures = torch.stack([tensor_of(crops[k]) for k in held])
-            figures = trainer.figures(pictures, int(numbers[0]), witness, told["thresholds"]["far_1e-2"])
-            checkpoint.log(out / "curve.jsonl", step=number + 1, **figures)
-            trainer.save(out, {**known_facts, **figures, "step": number + 1})
-    return figures
+        return trainer.step(batch, number, steps, numbers, rng)
+
+    def save(done: int) -> dict[str, float]:
+        pictures = torch.stack([tensor_of(crops[k]) for k in held])
+        figures = trainer.figures(pictures, int(numbers[0]), witness, told["thresholds"]["far_1e-2"])
+        trainer.save(out, {**known_facts, **figures, "step": done})
+        return figures
+
+    train(out, first, steps, step, save, report=report)
 
 
 @click.command()

@@ -9,7 +9,6 @@ originals of the painted faces (``--truth``), which the paper had not; and eithe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -47,13 +46,13 @@ from faceprotect_export.surrogate import smooth_samples
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.looks import key_points, painted, pictures
+from faceprotect_export.train.loop import Report, train
 from faceprotect_export.train.rivals import HELD_OUT, Rival, read_rivals
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
 #: A loss, and its terms as numbers.
 Terms = tuple[Tensor, dict[str, float]]
-Report = Callable[[int, int], None]
 
 
 class Removal:
@@ -141,28 +140,23 @@ def tune(
         checkpoint.restore(tensors, parameters, optimiser)
         first = int(made["step"])
     torch.manual_seed(int(facts["seed"]) + first)  # a resumed run must not repeat the draws of the first
-    began, saved, recent = time.time(), time.time(), []
-    for step in range(first, steps):
+
+    def step(number: int) -> dict[str, float]:
         for group in optimiser.param_groups:
-            group["lr"] = rate * growth ** (step // epoch)
-        value, terms = loss(step)
+            group["lr"] = rate * growth ** (number // epoch)
+        value, terms = loss(number)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         optimiser.step()
-        recent.append({"loss": float(value.detach()), **terms})
-        last = step == steps - 1
-        if report is not None:
-            report(step + 1, steps)
-        if step % 25 == 24 or last:
-            keys = sorted({key for row in recent for key in row})
-            means = {key: round(float(np.mean([row[key] for row in recent if key in row])), 5) for key in keys}
-            checkpoint.log(out / "curve.jsonl", step=step + 1, seconds=round(time.time() - began), **means)
-            recent.clear()
-        if time.time() - saved > 240 or last:
-            saved = time.time()
-            known = {**facts, "step": step + 1, "seconds": round(time.time() - began)}
-            checkpoint.save(out / "state.safetensors", checkpoint.training_state(parameters, optimiser), known)
-            checkpoint.save(out / "weights.safetensors", generator.trained(), known, half=True)
+        return {"loss": float(value.detach()), **terms}
+
+    def save(done: int) -> dict[str, float]:
+        known = {**facts, "step": done}
+        checkpoint.save(out / "state.safetensors", checkpoint.training_state(parameters, optimiser), known)
+        checkpoint.save(out / "weights.safetensors", generator.trained(), known, half=True)
+        return {}
+
+    train(out, first, steps, step, save, report=report)
 
 
 @dataclass(frozen=True)
