@@ -24,7 +24,7 @@ class ProtectFiles:
         photos: Sequence[Path],
         *,
         output: Path | None,
-        method: str,
+        method: str | None,
         goal: Goal,
         decoy: str | None,
         strength: str,

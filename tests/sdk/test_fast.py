@@ -70,6 +70,19 @@ def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
             make_method(method, room, without=["toy-a"]).surrogates()
 
 
+def test_the_default_is_auto_where_it_can_do_what_is_asked(store: Store, zoo: Path) -> None:
+    """Not towards a decoy, nor without what it has learnt from; leaving out what joins from outside changes nothing."""
+    with Protector(store=store, **SETTINGS) as protector:
+        assert protector._method.name == "auto"
+    with Protector(store=store, without=["sface"], **SETTINGS) as protector:
+        assert protector._method.name == "auto"
+    for options in ({"goal": "decoy"}, {"without": ["toy-a"]}):
+        with Protector(store=store, **options, **SETTINGS) as protector:  # type: ignore[arg-type]
+            assert protector._method.name == "latent"
+    with Protector("auto", goal="decoy", store=store, **SETTINGS) as protector:
+        assert protector._method.name == "auto"
+
+
 def test_auto_is_fast_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
     """The same bytes, after one look of the surrogates."""
     strength = Strength(0.0, 1.0)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.base import MAKEUP, STRENGTHS, Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.methods.search import Search
+from faceprotect_sdk.methods.search import JOINING, Search
 from faceprotect_sdk.room import EngineRoom
 
 METHODS = tuple(STRENGTHS)
 
-__all__ = ["MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of"]
+__all__ = [
+    "MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "default_method", "make_method", "strength_of",
+]  # fmt: skip
 
 
 def make_method(
@@ -27,6 +29,11 @@ def make_method(
     if look is not None and name != MAKEUP:
         raise UsageError(f"'{name}' has no looks; use --method {MAKEUP} --look {look}")
     return Search(name, room, surrogates, without, look)
+
+
+def default_method(goal: str, without: Sequence[str]) -> str:
+    """``auto``; ``latent`` for what a pass and a few steps cannot do: lead to a decoy, or do without a surrogate that was learnt from."""
+    return "latent" if goal == "decoy" or set(without) - set(JOINING) else "auto"
 
 
 def strength_of(method: str, strength: str | Strength) -> Strength:

@@ -3,8 +3,8 @@
 ``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
 coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
 with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
-learnt what a search finds. ``auto``: the same, and where that is not enough the search of ``latent`` from there. ``makeup``: as ``fast``,
-under a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882). The recipe of that name
+learnt what a search finds. ``auto``: the same with less room, and where that is not enough the search of ``latent`` from there.
+``makeup``: as ``fast``, under a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882). The recipe of that name
 (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
@@ -17,6 +17,7 @@ array               shape                   content
 ``origin``          [K]                     similarity of the photo as it is
 ``zero_offset``     as the searched offset  zeros
 ``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
+``start_budget``    [1]                     what the pass that ``auto`` begins with is asked to come out at
 ``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
 ``look``            [1, L]                  1 at the name of the look, in the order of the engine that has looks
 ==================  ======================  ==========================================================
@@ -45,6 +46,9 @@ from faceprotect_sdk.room import EngineRoom
 JOINING = ("sface",)
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
+#: Of the budget, what the first pass of ``auto`` is asked to spend. The more, the broader all noses come out alike; the less, the less
+#: is found by few steps (``benchmarks/README.md``).
+START = 0.3
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -166,6 +170,7 @@ class Search:
             "limit": np.array(limits, np.float32),
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
             "budget": np.array([request.budget], np.float32),
+            "start_budget": np.array([START * request.budget], np.float32),
             **self._goal(request),
             **self._looks(),
         }
