@@ -157,12 +157,16 @@ def test_direction_loss_is_the_published_one() -> None:
     assert perceptual(image, image.flip(3)) > 0
 
 
-def test_shade_is_of_the_skins_own_colour(face: tuple[Tensor, Tensor]) -> None:
+def test_shade_is_darker_in_the_skins_own_colour_and_brighter_without_one(face: tuple[Tensor, Tensor]) -> None:
     skin = 0.3 + 0.4 * face[0]
-    image = shaded(skin + torch.tensor([0.2, 0.0, -0.1]).reshape(1, 3, 1, 1), skin, skin, torch.ones(1, 1, *skin.shape[-2:]))
-    assert float((image - skin).abs().mean()) > 0.005
-    assert torch.allclose(image / image.sum(1, keepdim=True), skin / skin.sum(1, keepdim=True), atol=1e-5)
-    assert torch.equal(shaded(1 - skin, skin, skin, torch.zeros(1, 1, *skin.shape[-2:])), skin)
+    everywhere = torch.ones(1, 1, *skin.shape[-2:])
+    darker, brighter = (shaded(skin + way * torch.tensor([0.2, 0.0, -0.1]).reshape(1, 3, 1, 1), skin, skin, everywhere) for way in (-1, 1))
+    assert float((skin - darker).mean()) > 0.01
+    assert torch.allclose(darker / darker.sum(1, keepdim=True), skin / skin.sum(1, keepdim=True), atol=1e-5)
+    gloss = brighter - skin
+    assert float(gloss.mean()) > 0.01
+    assert torch.allclose(gloss, gloss[:, :1].expand_as(gloss), atol=1e-5)
+    assert torch.equal(shaded(1 - skin, skin, skin, 0 * everywhere), skin)
 
 
 def test_low_rank_additions_begin_as_nothing(face: tuple[Tensor, Tensor]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
 from faceprotect_export.sources import Sources
-from faceprotect_export.train import checkpoint, diffusion, fast, rivals
+from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 TINY = DiffusionConfig(latent=32, size=8, widths=(16, 16), attends=(False, True), heads=2, groups=4, tokens=2, token_width=8)
@@ -95,6 +95,34 @@ def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
     assert rivals.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
     grey = rivals.penalty_of(photo + 0.02, photo)
     assert grey.tolist() == pytest.approx([0.0004] * 2, rel=0.3)
+
+
+def test_a_change_in_one_place_costs_more_than_the_same_everywhere() -> None:
+    photo = torch.full((1, 3, 64, 64), 0.5)
+    there = photo.clone()
+    there[:, :, 16:32, 16:32] += 4 * 0.02  # as much squared error, on a sixteenth of the crop
+    assert float(rivals.concentrated(photo + 0.02, photo)) == pytest.approx(0.0004, rel=1e-3)
+    assert float(rivals.concentrated(there, photo)) > 2 * 0.0004
+
+
+def test_the_critic_sees_what_all_made_faces_have_in_common() -> None:
+    torch.manual_seed(0)
+    one, pattern = critic.Critic(), torch.zeros(1, 3, 128, 128)
+    pattern[..., 60:68, 40:88] = 0.05
+    for _ in range(12):
+        photos = nn.functional.interpolate(torch.rand(4, 3, 8, 8), 128, mode="bilinear")
+        lost = one.learn(photos, photos + pattern)
+    assert lost < 0.7  # knowing nothing is 1
+    assert torch.equal(one.displeased(photos, photos), torch.zeros(4))
+    photos.requires_grad_()
+    displeased = one.displeased(photos + pattern, photos)
+    assert bool((displeased > 0).all())
+    displeased.sum().backward()
+    assert photos.grad is not None and bool(photos.grad.any())
+    assert all(parameter.grad is None or not parameter.requires_grad for parameter in one.parameters())
+    again = critic.Critic()
+    again.restore({"other": pattern, **one.kept()})
+    torch.testing.assert_close(again.eval()(photos), one.eval()(photos))
 
 
 def test_recompression_passes_the_gradient() -> None:

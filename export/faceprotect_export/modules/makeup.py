@@ -29,7 +29,7 @@ RANK = 16
 #: Makeup is there to be seen: of the change beside it, this many times as much is meant by what the student knows as its budget.
 ALLOWANCE = 2.0
 #: Side of the window that the change beside the makeup is averaged over, twice.
-SMOOTH = 7
+SMOOTH = 11
 #: The darkest that skin is taken for where its brightness is divided by.
 _DARKEST = 0.05
 #: Side of the window over which the edge of what may change is softened.
@@ -95,11 +95,12 @@ def changeable(masks: Mapping[str, Tensor]) -> Tensor:
 
 def shaded(moved: Tensor, plain: Tensor, made: Tensor, where: Tensor) -> Tensor:
     """Faces [N, 3, S, S] with the change beside the makeup on them, as contour and highlighter are put on: smooth, for edges would be
-    features, and brighter or darker in the skin's own colour, for any other would be greyish on one skin and orange on another."""
+    features; darker in the skin's own colour, and brighter as gloss is, without one."""
     change = luma(moved - plain)
     for _ in range(2):
         change = F.avg_pool2d(change, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
-    return (made * (1 + where * change / luma(made).clamp_min(_DARKEST))).clamp(0, 1)
+    change = where * change
+    return (made * (1 + change.clamp(max=0) / luma(made).clamp_min(_DARKEST)) + change.clamp(min=0)).clamp(0, 1)
 
 
 class MakeupProtect(nn.Module):

@@ -29,6 +29,7 @@ from faceprotect_export.modules.fast import BUDGET, Fast
 from faceprotect_export.objectives.search import combine
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import train
 from faceprotect_export.train.perturb import augment
@@ -36,12 +37,14 @@ from faceprotect_export.train.rivals import (
     BUDGETS,
     HELD_OUT,
     Rival,
+    concentrated,
     drawn,
     facing,
     paid,
     penalty_of,
     points_moved,
     read_rivals,
+    rising,
     scheduled,
     tensor_of,
     updated,
@@ -49,17 +52,17 @@ from faceprotect_export.train.rivals import (
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
-#: The price of moving key points rises over this share of the steps: asked at once, a student gives up changing anything.
-RISE = 0.5
+#: Weight of the critic's displeasure beside the recognisers.
+REALISM = 0.2
 
 
 class Trainer:
     """The student, its average, and everything that it is trained against."""
 
-    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, hold: float = 0.0) -> None:
+    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float) -> None:
         denoiser = sources.diffusion()
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
-        self.rivals, self.rate, self.hold = rivals, rate, hold
+        self.rivals, self.rate, self.critic = rivals, rate, Critic()
         self.keypoints = sources.keypoints()
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = DiffusionConfig.read(facts["config"])
@@ -89,15 +92,16 @@ class Trainer:
             moved = self.autoencoder.decoder(latent + self.fast(latent, own[1], budget, goal)).float()
         image = combine(moved, plain, crops, self.mask)
         lost, cosines = facing(used, image, own, goal, rng)
-        penalty = penalty_of(image, crops)
-        if self.hold:
-            hold = self.hold * min(1.0, number / (RISE * steps))
-            penalty = penalty + hold * points_moved(self.keypoints, image, crops)
-        price = penalty / budget
-        loss = lost + paid(price)
+        risen = rising(number, steps)
+        more = concentrated(image, crops) - (image - crops).square().mean((1, 2, 3))
+        price = (penalty_of(image, crops) + risen * more) / budget
+        with torch.autocast("cpu", torch.bfloat16):
+            displeased = self.critic.displeased(image, crops).mean()
+        loss = lost + paid(price) + risen * REALISM * displeased
         trained = dict(self.fast.named_parameters())
         updated(self.optimiser, loss, trained, self.average, number)
-        return {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
+        figures = {"loss": loss.item(), "price": float(price.detach().mean()), "displeased": float(displeased.detach())}
+        return {**figures, "critic": self.critic.learn(crops, image), **cosines}
 
     @torch.no_grad()
     def figures(self, crops: Tensor, witness: nn.Module, threshold: float) -> dict[str, float]:
@@ -116,6 +120,7 @@ class Trainer:
             image = combine(moved, plain, part, self.mask)
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(penalty_of(image, part))
+            rows.setdefault("concentrated", []).append(concentrated(image, part))
             rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, part).sqrt())
             for rival in self.rivals:
                 cosine = (rival.net(image) * rival.net(part)).sum(1)
@@ -125,7 +130,7 @@ class Trainer:
 
     def save(self, out: Path, facts: Mapping[str, object]) -> None:
         """State and averaged weights."""
-        kept = {f"average.{k}": v for k, v in self.average.items()}
+        kept = {f"average.{k}": v for k, v in self.average.items()} | self.critic.kept()
         checkpoint.save(out / "state.safetensors", checkpoint.training_state(self.fast, self.optimiser) | kept, dict(facts))
         about = {"config": asdict(self.fast.config), **{k: getattr(self.fast, k) for k in ("goals", "scaling", "embedding")}}
         checkpoint.save(out / "weights.safetensors", self.average, {**facts, **about}, half=True)
@@ -141,6 +146,7 @@ class Trainer:
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
         self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        self.critic.restore(tensors)
         checkpoint.restore(tensors, self.fast, self.optimiser)
         return int(facts["step"])
 
@@ -156,11 +162,10 @@ class Trainer:
 @click.option("--rate", default=5e-4, show_default=True)
 @click.option("--decoys", default=0.2, show_default=True, help="Share of crops that are led to a decoy.")
 @click.option("--margin", default=2.0, show_default=True, help="Below the threshold, in the unit of the strengths.")
-@click.option("--hold", default=0.0, show_default=True, help="Price of moving the face's key points, beside the change of pixels.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], weights: Path, teachers: Path | None, out: Path, start: Path | None, steps: int, count: int, rate: float,
-    decoys: float, margin: float, hold: float, seed: int,
+    decoys: float, margin: float, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -170,7 +175,7 @@ def main(
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
-    trainer = Trainer(sources, rivals, goals, rate, hold)
+    trainer = Trainer(sources, rivals, goals, rate)
     witness, _ = sources.student("attention")
     threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
     if start:
@@ -178,7 +183,7 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, "hold": hold}
+    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps}
 
     def step(number: int) -> dict[str, float]:
         batch = torch.stack([tensor_of(data[k]) for k in sorted(rng.choice(known, count, replace=False))])

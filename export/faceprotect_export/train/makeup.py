@@ -31,6 +31,7 @@ from faceprotect_export.modules.makeup import ALLOWANCE, Makeup, MakeupProtect, 
 from faceprotect_export.objectives.makeup import TransferWeights, direction_loss
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import Report, train
 from faceprotect_export.train.perturb import augment
@@ -38,12 +39,14 @@ from faceprotect_export.train.rivals import (
     BUDGETS,
     HELD_OUT,
     Rival,
+    concentrated,
     drawn,
     facing,
     paid,
     penalty_of,
     points_moved,
     read_rivals,
+    rising,
     scheduled,
     tensor_of,
     updated,
@@ -53,7 +56,9 @@ from faceprotect_sdk.mask import face_mask
 
 DIRECTION = TransferWeights().direction
 #: Shares of lost structure and of moved key points in the penalty; the shade is of the skin's own colour as it is.
-STRUCTURE, HOLD = 0.008, 0.5
+STRUCTURE, HOLD = 0.008, 0.3
+#: Weight of the critic's displeasure beside the recognisers.
+REALISM = 0.2
 
 
 class Trainer:
@@ -70,6 +75,7 @@ class Trainer:
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, self.model)
         self.mask = torch.from_numpy(face_mask())
+        self.critic = Critic()
         self.optimiser = torch.optim.AdamW(list(self.model.trained().values()), rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = {k: v.detach().clone() for k, v in self.model.trained().items()}
         self.directions = None
@@ -97,8 +103,13 @@ class Trainer:
             moved = self.autoencoder.decoder(latent + self.model(latent, own[1], budget, goal)).float()
         image = shaded(moved, plain, made, where)
         lost, cosines = facing(used, image, own, goal, rng)
-        price = self.penalty(image, made) / budget
-        loss = lost + paid(price)
+        risen = rising(number, steps)
+        more = concentrated(image, made) - (image - made).square().mean((1, 2, 3))
+        price = (self.penalty(image, made) + risen * more) / budget
+        with torch.autocast("cpu", torch.bfloat16):
+            displeased = self.critic.displeased(image, made).mean()
+        loss = lost + paid(price) + risen * REALISM * displeased
+        cosines |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(made, image)}
         if self.encoder is not None and self.directions is not None:
             turned = self.encoder.images(image) - self.encoder.images(crops).detach()
             off = direction_loss(turned, self.directions[torch.from_numpy(looks)])
@@ -132,6 +143,7 @@ class Trainer:
             image = (part + protect(part, self.mask, budget, goals, look)["difference"]).clamp(0, 1)
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(self.penalty(image, made))
+            rows.setdefault("concentrated", []).append(concentrated(image, made))
             rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, made).sqrt())
             for rival in self.rivals:
                 cosine = (rival.net(image) * rival.net(part)).sum(1)
@@ -142,7 +154,7 @@ class Trainer:
     def save(self, out: Path, facts: dict[str, Any]) -> None:
         """State and averaged additions."""
         holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
-        kept = {f"average.{k}": v for k, v in self.average.items()}
+        kept = {f"average.{k}": v for k, v in self.average.items()} | self.critic.kept()
         checkpoint.save(out / "state.safetensors", checkpoint.training_state(holder, self.optimiser) | kept, facts)
         about = {"looks": self.model.looks, "rank": self.model.rank}
         checkpoint.save(out / "weights.safetensors", {**self.average, "colours": self.model.colours}, {**facts, **about}, half=True)
@@ -159,6 +171,7 @@ class Trainer:
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
         self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        self.critic.restore(tensors)
         holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
         checkpoint.restore(tensors, holder, self.optimiser)
         return int(facts["step"])

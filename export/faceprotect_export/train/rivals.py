@@ -33,6 +33,8 @@ HELD_OUT = 64
 BUDGETS = (0.0002, 0.0009)
 #: Shares of colour shifts and of lost structure in the penalty: those of the recipes.
 CHROMA, STRUCTURE = 0.5, 0.008
+#: Side of a place on the crop, and the share of the steps over which prices rise.
+PLACE, RISE = 16, 0.4
 #: Past its limit a recogniser counts by this much of what it does before.
 BEYOND = 0.1
 #: Price of a change above the budget, and of any change.
@@ -107,6 +109,20 @@ def penalty_of(image: Tensor, original: Tensor, chroma_share: float = CHROMA, st
     chroma = (change - luma(change)).square().mean((1, 2, 3))
     lost = torch.stack([1 - ssim(a[None], b[None]) for a, b in zip(image, original, strict=True)])
     return mse + chroma_share * chroma + structure_share * lost
+
+
+def concentrated(image: Tensor, original: Tensor) -> Tensor:
+    """Squared error as the eye adds it up, per sample [N]: of a change that lies in one place, more than of one that is everywhere alike.
+
+    Root mean square over places of the squared error about them, that is, Minkowski pooling with exponent 4.
+    """
+    local = F.avg_pool2d((image - original).square().mean(1, keepdim=True), PLACE, PLACE // 2)
+    return local.square().mean((1, 2, 3)).sqrt()
+
+
+def rising(number: int, steps: int) -> float:
+    """The share of its full weight that a price has at a step: asked for all of it at once, a student gives up changing anything."""
+    return min(1.0, number / (RISE * steps))
 
 
 def adversarial(rival: Rival, seen: Tensor, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
