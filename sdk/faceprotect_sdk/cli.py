@@ -76,8 +76,8 @@ faces_option = click.option(
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
 @click.option(
     "--method", default=None, show_default="auto; latent for a decoy, or --without",
-    help="latent; auto: 3.3 times as fast (measured on 2 CPU cores), and the face is visibly more reshaped; fast: its first pass alone, "
-    "which is not enough for every face; diffusion: half as fast as latent, and by eye the most natural; style, which holds the "
+    help="auto: one pass of a network and a short search from there; latent: a whole search, which reshapes the face less; fast: the pass "
+    "alone, which is not enough for every face; diffusion: the slowest, and by eye the most natural; style, which holds the "
     "features' places but costs more; or makeup, which is there to be seen (--look).",
 )
 @click.option(

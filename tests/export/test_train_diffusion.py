@@ -69,9 +69,10 @@ def test_denoiser_loss_is_that_of_the_noise() -> None:
 
 def test_student_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
     for steps in (1, 2):
-        run(fast.main, crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", steps, "--count", 2, "--decoys", 0.5)
+        run(fast.main, crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", steps, "--count", 2, "--decoys", 0.5, "--realism", 0.2)
     curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert [row["step"] for row in curve if "loss" in row] == [1, 2]
+    assert {"critic", "displeased"} <= curve[0].keys()
     tensors, facts = checkpoint.load(tmp_path / "weights.safetensors")
     assert facts["recognisers"] == ["dlib-resnet", "student-conv"]
     assert (facts["goals"][0], len(facts["goals"])) == ("dodge", 7)

@@ -52,17 +52,15 @@ from faceprotect_export.train.rivals import (
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
-#: Weight of the critic's displeasure beside the recognisers.
-REALISM = 0.2
-
 
 class Trainer:
     """The student, its average, and everything that it is trained against."""
 
-    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float) -> None:
+    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, realism: float = 0.0) -> None:
         denoiser = sources.diffusion()
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
-        self.rivals, self.rate, self.critic = rivals, rate, Critic()
+        self.rivals, self.rate = rivals, rate
+        self.critic, self.realism = Critic(), realism
         self.keypoints = sources.keypoints()
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = DiffusionConfig.read(facts["config"])
@@ -92,16 +90,19 @@ class Trainer:
             moved = self.autoencoder.decoder(latent + self.fast(latent, own[1], budget, goal)).float()
         image = combine(moved, plain, crops, self.mask)
         lost, cosines = facing(used, image, own, goal, rng)
-        risen = rising(number, steps)
-        more = concentrated(image, crops) - (image - crops).square().mean((1, 2, 3))
-        price = (penalty_of(image, crops) + risen * more) / budget
-        with torch.autocast("cpu", torch.bfloat16):
-            displeased = self.critic.displeased(image, crops).mean()
-        loss = lost + paid(price) + risen * REALISM * displeased
+        price, displeased = penalty_of(image, crops) / budget, crops.new_zeros(())
+        if self.realism:
+            risen = rising(number, steps)
+            price = price + risen * (concentrated(image, crops) - (image - crops).square().mean((1, 2, 3))) / budget
+            with torch.autocast("cpu", torch.bfloat16):
+                displeased = risen * self.critic.displeased(image, crops).mean()
+        loss = lost + paid(price) + self.realism * displeased
         trained = dict(self.fast.named_parameters())
         updated(self.optimiser, loss, trained, self.average, number)
-        figures = {"loss": loss.item(), "price": float(price.detach().mean()), "displeased": float(displeased.detach())}
-        return {**figures, "critic": self.critic.learn(crops, image), **cosines}
+        figures = {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
+        if self.realism:
+            figures |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(crops, image)}
+        return figures
 
     @torch.no_grad()
     def figures(self, crops: Tensor, witness: nn.Module, threshold: float) -> dict[str, float]:
@@ -162,10 +163,11 @@ class Trainer:
 @click.option("--rate", default=5e-4, show_default=True)
 @click.option("--decoys", default=0.2, show_default=True, help="Share of crops that are led to a decoy.")
 @click.option("--margin", default=2.0, show_default=True, help="Below the threshold, in the unit of the strengths.")
+@click.option("--realism", default=0.0, show_default=True, help="Weight of a critic; then a change in one place costs more, too.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], weights: Path, teachers: Path | None, out: Path, start: Path | None, steps: int, count: int, rate: float,
-    decoys: float, margin: float, seed: int,
+    decoys: float, margin: float, realism: float, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -175,7 +177,7 @@ def main(
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
-    trainer = Trainer(sources, rivals, goals, rate)
+    trainer = Trainer(sources, rivals, goals, rate, realism)
     witness, _ = sources.student("attention")
     threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
     if start:
@@ -183,7 +185,7 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps}
+    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, "realism": realism}
 
     def step(number: int) -> dict[str, float]:
         batch = torch.stack([tensor_of(data[k]) for k in sorted(rng.choice(known, count, replace=False))])
