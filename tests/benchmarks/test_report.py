@@ -152,7 +152,7 @@ def test_pages_show_the_results_that_are_in_the_project(tmp_path: Path, page: st
     assert (tmp_path / "README.md").read_text() == written.read_text()
 
 
-@pytest.mark.parametrize(("method", "name"), [("latent", "dodge"), ("latent", "dodge_sface"), ("style", "style")])
+@pytest.mark.parametrize(("method", "name"), [("auto", "auto"), ("latent", "dodge"), ("latent", "dodge_sface"), ("style", "style")])
 def test_strengths_are_those_that_were_measured(method: str, name: str) -> None:
     document = report.read(RESULTS / f"{name}.json")
     measured = {one["key"]: (one["margin"], one["budget"]) for one in document["settings"] if one["method"] == method}
@@ -161,9 +161,15 @@ def test_strengths_are_those_that_were_measured(method: str, name: str) -> None:
     assert {key: measured[key] for key in wanted} == wanted
 
 
+def test_results_name_no_folder_of_the_machine_that_made_them() -> None:
+    for path in RESULTS.glob("*.json"):
+        command = json.loads(path.read_text()).get("command", "")
+        assert not [word for word in command.replace(":", " ").split() if word.startswith("/")], path.name
+
+
 def test_help_states_the_measured_rates() -> None:
     text = " ".join(CliRunner().invoke(cli, ["protect", "--help"]).output.split())
-    for name, file in (("latent", "dodge"), ("style", "style")):
+    for name, file in (("auto", "auto"), ("latent", "dodge"), ("style", "style")):
         methods = report.read(RESULTS / f"{file}.json")["methods"]
         for strength in STRENGTHS[name]:
             method = methods[f"{name}@{strength}"]
