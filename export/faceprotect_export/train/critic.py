@@ -2,7 +2,7 @@
 
 Pixels and key points do not see it: at the same squared error a student widens every nose alike, where a search finds something else for
 every face. Hinge loss on patches (Lim and Ye 2017, arXiv 1705.02894; Isola et al. 2017, arXiv 1611.07004) between a photo and the same
-face as it was made (Jolicoeur-Martineau 2018, arXiv 1807.00734, section 4.1; unpaired it took ten times as long to see anything),
+face as it was made (Jolicoeur-Martineau 2018, arXiv 1807.00734, section 4.1; unpaired, next to nothing is learnt in a hundred steps),
 spectral normalisation (Miyato et al. 2018, arXiv 1802.05957), and the place in the aligned crop as two further channels.
 """
 

@@ -55,7 +55,7 @@ from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
 DIRECTION = TransferWeights().direction
-#: Shares of lost structure and of moved key points in the penalty; the shade is of the skin's own colour as it is.
+#: Shares of lost structure and of moved key points in the penalty; of colour none, for shade has no colour of its own.
 STRUCTURE, HOLD = 0.008, 0.3
 #: Weight of the critic's displeasure beside the recognisers.
 REALISM = 0.2
