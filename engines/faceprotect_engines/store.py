@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from faceprotect_engines.backends import load_engine
+from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.chain import Links, open_chain
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.engine import Engine
@@ -42,6 +43,7 @@ class Store:
         """`roots`: searched in order (default: the engines that ship). `cache`: for hydrated weights, made at need."""
         self.roots: tuple[Path, ...] = (ZOO,) if roots is None else tuple(Path(root) for root in roots)
         self.cache: Path = default_cache() if cache is None else Path(cache)
+        self._scratch = Scratch()
 
     def names(self) -> list[str]:
         """Sorted names of the engines under the roots (a folder counts when it has a manifest)."""
@@ -135,7 +137,7 @@ class Store:
         def graph_folder() -> Path:
             return hydrate(folder, manifest, self.cache) if manifest.weights else folder
 
-        return load_engine(manifest, folder, graph_folder, device, threads, self.cache)
+        return load_engine(manifest, folder, graph_folder, device, threads, self.cache, self._scratch)
 
     def _chain(self, manifest: Manifest, folder: Path, device: str, threads: int | None) -> Engine:
         """A chain that opens each of its links once, and closes them."""

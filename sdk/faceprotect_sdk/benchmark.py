@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cuda import Cuda
+from faceprotect_engines.errors import DeviceUnavailable
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
@@ -28,7 +30,7 @@ from faceprotect_sdk.errors import NotProtected, UsageError
 _DYNAMIC = {2: 640, 3: 640}
 _PERCENTILES = (50, 90, 95, 99)
 #: What a comparison divides.
-_NUMBERS = (*(f"p{rank}_s" for rank in _PERCENTILES), "cold_start_s", "peak_rss_mb")
+_NUMBERS = (*(f"p{rank}_s" for rank in _PERCENTILES), "cold_start_s", "peak_rss_mb", "device_mb")
 #: Numbers and words that every report has had.
 _ALWAYS, _WORDS = ("p50_s", "p90_s", "p99_s", "cold_start_s"), ("subject", "device", "machine", "runtime")
 #: How Jetsons name their GPU under /sys/class/devfreq: by its chip, or as such.
@@ -41,6 +43,8 @@ class Report:
 
     ``per_second``: 1 / ``p50_s``. ``cold_start_s``: from opening to the first result, imports of the runtime included.
     ``peak_rss_mb``: of the whole process since its start, or None where the platform does not say.
+    ``device_mb``: how much less of the GPU's memory is free than before opening, whoever took it (what is opened keeps its memory, so
+    that this is the peak, too); None where there is no GPU.
     ``stages``: of a method, per stage of ``ProtectResult.timings``, seconds by the names p50_s to p99_s; None for an engine.
     ``power``: see :func:`power_state`.
     """
@@ -54,6 +58,7 @@ class Report:
     per_second: float
     cold_start_s: float
     peak_rss_mb: float | None
+    device_mb: float | None
     stages: Mapping[str, Mapping[str, float]] | None
     repeat: int
     threads: int
@@ -85,13 +90,14 @@ def benchmark_engine(
     store = store or Store()
     subject = engine_subject(name, store)
     started = time.perf_counter()
+    memory = DeviceMemory(device)
     with closing(store.open(name, device, threads)) as engine:
         generator = np.random.default_rng(0)
         feeds = {tensor.name: random_input(tensor, generator) for tensor in engine.spec.inputs}
         engine.run(feeds)
         cold = time.perf_counter() - started
         seconds = _measure(lambda: engine.run(feeds), repeat)
-        return _report(subject, engine.device, seconds, cold, threads, None)
+        return _report(subject, engine.device, seconds, cold, threads, None, memory)
 
 
 def benchmark_method(
@@ -99,6 +105,7 @@ def benchmark_method(
 ) -> Report:
     """Protect one photo ``repeat`` times; raises what ``Protector.protect`` raises, NotProtected without a face."""
     started = time.perf_counter()
+    memory = DeviceMemory(device)
     from faceprotect_sdk.protector import Protector
 
     with Protector(method, device, threads=threads) as protector:
@@ -108,7 +115,22 @@ def benchmark_method(
             raise NotProtected(f"{photo}: no face found, so there is nothing to measure. Pass a photo with a face")
         timings: list[Mapping[str, float]] = []
         seconds = _measure(lambda: timings.append(protector.protect(photo).timings), repeat)
-        return _report(method_subject(method), first.device, seconds, cold, threads, stage_percentiles(timings))
+        return _report(method_subject(method), first.device, seconds, cold, threads, stage_percentiles(timings), memory)
+
+
+class DeviceMemory:
+    """The GPU's memory, from now on, for a measurement on ``device``."""
+
+    def __init__(self, device: str) -> None:
+        try:
+            self._cuda = None if device.endswith("cpu") else Cuda()
+        except DeviceUnavailable:
+            self._cuda = None
+        self._free = self._cuda.memory()[0] if self._cuda else 0
+
+    def taken_mb(self) -> float | None:
+        """MB (10^6 bytes) by which less is free than at the start; None without a GPU."""
+        return round((self._free - self._cuda.memory()[0]) / 1e6, 1) if self._cuda else None
 
 
 def random_input(tensor: TensorSpec, generator: np.random.Generator) -> NDArray[Any]:
@@ -147,6 +169,7 @@ def _report(
     cold: float,
     threads: int | None,
     stages: Mapping[str, Mapping[str, float]] | None,
+    memory: DeviceMemory,
 ) -> Report:
     return Report(
         subject=subject,
@@ -155,6 +178,7 @@ def _report(
         per_second=round(1 / float(np.median(seconds)), 4),
         cold_start_s=round(cold, 4),
         peak_rss_mb=peak_rss_mb(),
+        device_mb=memory.taken_mb(),
         stages=stages,
         repeat=len(seconds),
         threads=threads or available_cores(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ class ILogger:
 
 NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
 MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
+ExecutionContextAllocationStrategy = SimpleNamespace(STATIC=0, ON_PROFILE_CHANGE=1, USER_MANAGED=2)
 TYPES = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.FLOAT16: "HALF", onnx.TensorProto.INT64: "INT64", onnx.TensorProto.BOOL: "BOOL"}
 
 
@@ -133,34 +134,48 @@ class Engine:
         self.model = model
         self.names = [info.name for info in (*model.graph.input, *model.graph.output)]
         self.num_io_tensors = len(self.names)
+        self.device_memory_size_v2 = 100 * len(model.graph.node)
 
     def get_tensor_name(self, index: int) -> str:
         return self.names[index]
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self, strategy: int) -> Context:
+        assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED, "or it takes memory of its own"
         return Context(self)
 
 
 class Context:
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.addresses = engine, {}
+        self.engine, self.addresses, self.place, self.ran = engine, {}, 0, False
 
     def set_tensor_address(self, name: str, address: int) -> None:
         assert name in self.engine.names and address
         self.addresses[name] = address
 
-    def execute_async_v3(self, stream: int) -> bool:
-        """Computes with the reference implementation of ONNX on the fake device's memory."""
-        from onnx.reference import ReferenceEvaluator
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= self.engine.device_memory_size_v2
+        self.place = address
 
+    def execute_async_v3(self, stream: int) -> bool:
+        """Computes with the reference implementation of ONNX on the fake device's memory, or is recorded."""
         assert set(self.addresses) == set(self.engine.names), "every tensor has an address before the first run"
         assert stream == Cuda.STREAM
-        memory = Cuda.current.buffers
+        if Cuda.recording is not None:
+            assert self.ran, "a context sets itself up in its first run, which no graph can hold"
+            Cuda.recording.append(self)
+        else:
+            self.compute()
+        return True
+
+    def compute(self) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        memory, self.ran = Cuda.current.buffers, True
+        assert self.place in memory, "a plan computes in memory that is still taken"
         names = [info.name for info in self.engine.model.graph.input]
         made = ReferenceEvaluator(self.engine.model).run(None, {name: memory[self.addresses[name]] for name in names})
         for info, value in zip(self.engine.model.graph.output, made, strict=True):
             memory[self.addresses[info.name]] = np.asarray(value)
-        return True
 
 
 class Cuda:
@@ -168,10 +183,13 @@ class Cuda:
 
     STREAM = 77
     current: Cuda
+    recording: list[Context] | None = None
+    buffers: ClassVar[dict[int, Any]] = {}  # of the device, whoever asks
 
     def __init__(self, folders: Any = ()) -> None:
         Cuda.current = self
-        self.buffers: dict[int, Any] = {}
+        self.graphs: dict[int, tuple[Context, int]] = {}
+        self.launched = 0
         self.pending: list[tuple[Any, int]] = []
         self.stream = SimpleNamespace(value=self.STREAM)
         self.closed = False
@@ -181,7 +199,7 @@ class Cuda:
 
     def allocate(self, size: int) -> int:
         assert size > 0
-        address = 4096 * (1 + len(self.buffers))
+        address = 4096 + max(self.buffers, default=0)
         self.buffers[address] = None
         return address
 
@@ -194,6 +212,23 @@ class Cuda:
 
     def download(self, array: Any, address: int) -> None:
         self.pending.append((array, address))
+
+    def record(self, work: Any) -> int:
+        Cuda.recording = []
+        done, (context,) = work(), Cuda.recording
+        Cuda.recording = None
+        assert done
+        self.graphs[1] = (context, context.place)
+        return 1
+
+    def launch(self, graph: int) -> None:
+        context, place = self.graphs[graph]
+        assert place == context.place, "a graph has the addresses of its recording"
+        self.launched += 1
+        context.compute()
+
+    def forget(self, graph: int) -> None:
+        del self.graphs[graph]
 
     def synchronize(self) -> None:
         for array, address in self.pending:

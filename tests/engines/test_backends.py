@@ -16,8 +16,9 @@ import toy_models
 from onnx import helper
 
 from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound, Store, read_manifest, write_manifest
+from faceprotect_engines.backends import ort
 from faceprotect_engines.backends.cores import available_cores
-from faceprotect_engines.errors import GradientMissing, OutOfMemory
+from faceprotect_engines.errors import EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import FileEntry
 
 
@@ -166,3 +167,35 @@ def test_cores_respect_the_container(tmp_path: Path, text: str, expected: int | 
     unlimited = available_cores(tmp_path / "none")
     assert available_cores(path) == (unlimited if expected is None else expected)
     assert unlimited >= 1
+
+
+def test_buffers_that_stay_bound_give_the_same(tmp_path: Path) -> None:
+    """What a GPU runs with, on the CPU's memory: the same numbers, and results of a run outlive the next."""
+    node = helper.make_node("Mul", ["x", "x"], ["y"])
+    toy_models.save(tmp_path / "square", [node], {"x": (1, 3)}, {"y": (1, 3)}, {})
+    store = Store([tmp_path], tmp_path / "cache")
+    session = ort._session(ort._runtime("cpu"), tmp_path / "square" / "model.onnx", None, "CPUExecutionProvider", recorded=False)
+    bound = ort.BoundOrtEngine(store.manifest("square").spec, session, "cpu")
+    xs = [np.array([[1, 2, 3]], np.float32), np.array([[4, 5, 6]], np.float32)]
+    found = [bound.run({"x": x})["y"] for x in xs]
+    with store.open("square") as plain:
+        for x, y in zip(xs, found, strict=True):
+            assert np.array_equal(y, plain.run({"x": x})["y"])
+    bound.close()
+    with pytest.raises(EngineError, match="closed"):
+        bound.run({"x": xs[0]})
+
+
+def test_a_graph_that_cannot_be_recorded_runs_without() -> None:
+    asked: list[Any] = []
+
+    class Runtime:
+        @staticmethod
+        def InferenceSession(path: str, sess_options: Any, providers: list[Any]) -> str:
+            asked.append(providers)
+            if providers[0] != "CUDAExecutionProvider":
+                raise RuntimeError("nodes that a CUDA graph cannot hold")
+            return "session"
+
+    assert ort._session(Runtime, Path("model.onnx"), None, "CUDAExecutionProvider", recorded=True) == "session"
+    assert asked == [[("CUDAExecutionProvider", {"enable_cuda_graph": "1"})], ["CUDAExecutionProvider"]]

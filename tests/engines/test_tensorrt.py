@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_engines.backends import tensorrt
+from faceprotect_engines.backends import cuda, tensorrt
+from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
 from faceprotect_engines.hydrate import hydrate
@@ -46,6 +47,7 @@ def toy(folder: Path, half: bool = False, name: str = "toy") -> Path:
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt, "load_library", lambda device: Library(device, fake_tensorrt))
     monkeypatch.setattr(tensorrt, "Cuda", fake_tensorrt.Cuda)
+    monkeypatch.setattr(fake_tensorrt.Cuda, "buffers", {})
 
 
 @pytest.mark.parametrize("device", ["tensorrt", "rtx"])
@@ -57,13 +59,44 @@ def test_an_engine_is_built_kept_and_run(fake: None, device: str, tmp_path: Path
         assert np.array_equal(engine.run({"x": x})["y"], x @ np.arange(12, dtype=np.float32).reshape(3, 4))
         assert np.array_equal(engine.run({"x": 2 * x})["y"], 2 * x @ np.arange(12, dtype=np.float32).reshape(3, 4))
         cuda = fake_tensorrt.Cuda.current
-    assert not cuda.buffers and cuda.closed
+        assert cuda.launched == 1  # the second run: the first was plain
+        assert np.array_equal(engine.run({"x": 3 * x})["y"], 3 * x @ np.arange(12, dtype=np.float32).reshape(3, 4))
+        assert (cuda.launched, len(cuda.graphs)) == (2, 1)
+    assert not cuda.buffers and not cuda.graphs and cuda.closed
     plans = tmp_path / "cache" / "plans"
     assert [path.read_bytes() for path in plans.glob("*-timings.bin")] == ([b"."] if device == "tensorrt" else [b""])
     (plan,) = plans.glob("*/plan.bin")
     written = plan.stat().st_mtime_ns
     store.open(folder, device).close()
     assert plan.stat().st_mtime_ns == written
+
+
+def test_engines_of_a_store_take_turns_with_one_block_of_memory(fake: None, tmp_path: Path) -> None:
+    """The larger one moves the block: what the smaller had recorded is recorded again, and nothing is left when both are closed."""
+    small, large = toy(tmp_path / "small"), toy(tmp_path / "large", half=True)
+    store, x = Store([], tmp_path / "cache"), np.array([[1, 2, 3]], np.float32)
+    first = store.open(small, "rtx")
+    wanted = [first.run({"x": x})["y"] for _ in range(3)][-1]
+    before = set(fake_tensorrt.Cuda.buffers)
+    second = store.open(large, "rtx")
+    added = set(fake_tensorrt.Cuda.buffers) - before
+    assert len(added) == 3 and len(before - set(fake_tensorrt.Cuda.buffers)) == 1  # input, output, and a larger block for the smaller one
+    for _ in range(3):
+        assert np.array_equal(second.run({"x": x})["y"], wanted)
+        assert np.array_equal(first.run({"x": x})["y"], wanted)
+    first.close()
+    assert np.array_equal(second.run({"x": x})["y"], wanted)
+    second.close()
+    assert not fake_tensorrt.Cuda.buffers
+
+
+def test_a_plan_that_cannot_be_recorded_runs_without(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(fake_tensorrt.Cuda, "record", lambda self, work: asked.append(work) or 0)
+    x = np.array([[1, 2, 3]], np.float32)
+    with Store([tmp_path], tmp_path / "cache").open(toy(tmp_path / "toy"), "rtx") as engine:
+        found = [engine.run({"x": x})["y"] for _ in range(4)]
+    assert len(asked) == 1 and all(np.array_equal(one, found[0]) for one in found)
 
 
 def test_half_in_the_graph_is_half_in_the_network(tmp_path: Path) -> None:
@@ -87,9 +120,9 @@ def test_a_plan_with_other_tensors_is_refused(fake: None, tmp_path: Path) -> Non
     plan = build_plan(Library("tensorrt", fake_tensorrt), folder / "model.onnx").plan
     other = Manifest("toy", "step", "1", manifest.files, (TensorSpec("z", "float32", (1, 3)),), manifest.outputs)
     with pytest.raises(EngineCorrupt, match=r"differ in x, z"):
-        tensorrt.TensorRTEngine(other.spec, Library("tensorrt", fake_tensorrt), plan, fake_tensorrt.Cuda())
+        tensorrt.TensorRTEngine(other.spec, Library("tensorrt", fake_tensorrt), plan, fake_tensorrt.Cuda(), Scratch())
     with pytest.raises(EngineError, match=r"magic tag"):
-        tensorrt.TensorRTEngine(manifest.spec, Library("tensorrt", fake_tensorrt), b"other", fake_tensorrt.Cuda())
+        tensorrt.TensorRTEngine(manifest.spec, Library("tensorrt", fake_tensorrt), b"other", fake_tensorrt.Cuda(), Scratch())
 
 
 @pytest.mark.parametrize("device", ["tensorrt", "rtx"])
@@ -133,6 +166,18 @@ def test_tensorrt_rtx_builds_what_ships(name: str) -> None:
     manifest, folder = ZOO.manifest(name), ZOO.folder(name)
     graph = (hydrate(folder, manifest, ZOO.cache) if manifest.weights else folder) / manifest.files["graph"].path
     assert len(build_plan(library, graph).plan) > 1000
+
+
+def test_the_library_and_its_cuda_have_what_is_called() -> None:
+    """What the stand-ins promise, by name: without a GPU no more can be tried."""
+    library = _rtx()
+    trt = library.module
+    assert hasattr(trt.ExecutionContextAllocationStrategy, "USER_MANAGED") and hasattr(trt.ICudaEngine, "device_memory_size_v2")
+    assert {"set_device_memory", "set_tensor_address", "execute_async_v3"} <= set(dir(trt.IExecutionContext))
+    assert "memory" in trt.IExecutionContext.set_device_memory.__doc__ and "size" in trt.IExecutionContext.set_device_memory.__doc__
+    runtime = cuda._load(library.folders)
+    for name in ("StreamBeginCapture", "StreamEndCapture", "GraphInstantiateWithFlags", "GraphLaunch", "GraphDestroy", "GraphExecDestroy"):
+        assert getattr(runtime, f"cuda{name}")
 
 
 def test_tensorrt_rtx_keeps_the_types_of_the_graph(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cli_tools import run as _run
 
+from faceprotect_sdk import benchmark
 from faceprotect_sdk.benchmark import compare, percentiles, power_state, stage_percentiles
 from faceprotect_sdk.cli import main
 
@@ -31,6 +32,7 @@ def test_benchmark_of_an_engine(capsys: pytest.CaptureFixture[str], zoo: Path) -
     assert document["per_second"] * document["p50_s"] == pytest.approx(1, rel=0.01)
     assert document["cold_start_s"] > 0
     assert document["peak_rss_mb"] > 10
+    assert document["device_mb"] is None  # asked for on the CPU
     assert document["stages"] is None
     code, (by_folder,), _ = _engine_benchmark(capsys, engine=zoo / "latent-step")
     assert code == 0
@@ -63,7 +65,8 @@ def test_benchmark_without_a_subject_is_refused(capsys: pytest.CaptureFixture[st
 
 def test_a_comparison_divides_and_names_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     first = _engine_benchmark(capsys)[1][0]
-    half = {key: value / 2 if key.endswith(("_s", "_mb")) else value for key, value in first.items() if key != "p95_s"}
+    numbers = {key for key, value in first.items() if key.endswith(("_s", "_mb")) and value is not None}
+    half = {key: value / 2 if key in numbers else value for key, value in first.items() if key != "p95_s"}
     file = tmp_path / "earlier.json"
     file.write_text(json.dumps({**half, "device": "cuda", "threads": 8}))
     code, (document,), _ = _engine_benchmark(capsys, "--compare", file)
@@ -135,3 +138,15 @@ def test_the_power_state_is_that_of_a_jetson(tmp_path: Path, monkeypatch: pytest
     assert power_state(tmp_path) == {"mode": "NV Power Mode: MAXN, 1-q", **clocks}
     program.write_text("#!/bin/sh\nexit 1\n")
     assert power_state(tmp_path) == {"mode": None, **clocks}
+
+
+def test_memory_of_the_gpu_is_what_is_less_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = iter([(900_000_000, 1), (650_000_000, 1)])
+
+    class Gpu:
+        def memory(self) -> tuple[int, int]:
+            return next(free)
+
+    monkeypatch.setattr(benchmark, "Cuda", Gpu)
+    assert benchmark.DeviceMemory("rtx").taken_mb() == 250.0
+    assert benchmark.DeviceMemory("cpu").taken_mb() is None

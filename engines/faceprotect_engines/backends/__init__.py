@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, GradientMissing
 from faceprotect_engines.manifest import Manifest, resolve_inside
@@ -15,7 +16,7 @@ from faceprotect_engines.manifest import Manifest, resolve_inside
 class LoadRequest:
     """What a loader gets. `graph_folder()` hydrates package weights at need and says where the ONNX graph then lies.
 
-    `cache`: the folder for what a backend makes of it.
+    `cache`: the folder for what a backend makes of it. `scratch`: the GPU's memory that the engines of a store take turns with.
     """
 
     manifest: Manifest
@@ -23,6 +24,7 @@ class LoadRequest:
     graph_folder: Callable[[], Path]
     threads: int | None
     cache: Path
+    scratch: Scratch
 
     def graph(self) -> Path:
         """The ONNX file with its external data beside it; raises EngineNotFound when the engine has none."""
@@ -98,13 +100,13 @@ def _torch_cuda(request: LoadRequest) -> Engine:
 def _tensorrt(request: LoadRequest) -> Engine:
     from faceprotect_engines.backends.tensorrt import open_tensorrt
 
-    return open_tensorrt(request.manifest, request.graph(), "tensorrt", request.cache)
+    return open_tensorrt(request.manifest, request.graph(), "tensorrt", request.cache, request.scratch)
 
 
 def _rtx(request: LoadRequest) -> Engine:
     from faceprotect_engines.backends.tensorrt import open_tensorrt
 
-    return open_tensorrt(request.manifest, request.graph(), "rtx", request.cache)
+    return open_tensorrt(request.manifest, request.graph(), "rtx", request.cache, request.scratch)
 
 
 LOADERS: dict[str, Loader] = {
@@ -120,7 +122,7 @@ LOADERS: dict[str, Loader] = {
 
 
 def load_engine(
-    manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None, cache: Path
+    manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None, cache: Path, scratch: Scratch
 ) -> Engine:
     """Open a verified engine on `device`; raises DeviceUnavailable for a device that this version cannot run."""
     known = ", ".join(LOADERS)
@@ -128,4 +130,4 @@ def load_engine(
         raise DeviceUnavailable(f"there is no device '{device}'; choose one of: {known}")
     if threads is not None and threads < 1:
         raise DeviceUnavailable(f"threads is {threads}; give 1 or more, or None for every core")
-    return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads, cache))
+    return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads, cache, scratch))

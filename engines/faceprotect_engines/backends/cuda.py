@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from faceprotect_engines.spec import Array
 
 _OUT_OF_MEMORY = 2
 _TO_DEVICE, _TO_HOST = 1, 2
+_OWN_THREAD = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is theirs
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, -Minor
 
 
@@ -80,6 +81,30 @@ class Cuda:
         """Copy to a contiguous array, in the stream; it is there after :meth:`synchronize`."""
         target = ctypes.c_void_p(array.ctypes.data)
         self._check(self._copy(target, ctypes.c_void_p(address), array.nbytes, _TO_HOST), "a copy from the device")
+
+    def record(self, work: Callable[[], bool]) -> int:
+        """What `work` puts into the stream, as a graph to launch, instead of running it; 0 where that cannot be recorded."""
+        if self._library.cudaStreamBeginCapture(self.stream, _OWN_THREAD):
+            self._library.cudaGetLastError()
+            return 0
+        done, graph, made = work(), ctypes.c_void_p(), ctypes.c_void_p()
+        code = self._library.cudaStreamEndCapture(self.stream, ctypes.byref(graph))
+        if not code and done:
+            code = self._library.cudaGraphInstantiateWithFlags(ctypes.byref(made), graph, ctypes.c_ulonglong(0))
+        if graph:
+            self._library.cudaGraphDestroy(graph)
+        if code or not done:
+            self._library.cudaGetLastError()  # or the next call would report it
+            return 0
+        return int(made.value or 0)
+
+    def launch(self, graph: int) -> None:
+        """Run what was recorded, in the stream."""
+        self._check(self._library.cudaGraphLaunch(ctypes.c_void_p(graph), self.stream), "a recorded run")
+
+    def forget(self, graph: int) -> None:
+        """Release what was recorded."""
+        self._library.cudaGraphExecDestroy(ctypes.c_void_p(graph))
 
     def synchronize(self) -> None:
         """Wait for the stream."""

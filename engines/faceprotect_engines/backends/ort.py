@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.engine import BaseEngine
@@ -48,7 +51,7 @@ class OrtEngine(BaseEngine):
         if session is None:
             raise EngineError(f"engine '{self.spec.name}' was closed while running")
         try:
-            return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+            return self._run(session, feeds)
         except runtime_errors() as error:
             if any(sign in str(error) for sign in _NO_MEMORY):
                 raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it. {_LESS}") from error
@@ -56,8 +59,44 @@ class OrtEngine(BaseEngine):
         except MemoryError as error:
             raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
 
+    def _run(self, session: Any, feeds: dict[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+
     def _release(self) -> None:
         self._session = None
+
+
+class BoundOrtEngine(OrtEngine):
+    """The same with buffers that stay on the device between runs, at addresses that a CUDA graph can be recorded with.
+
+    For graphs of fixed sizes. One run at a time: a second thread waits.
+    """
+
+    def __init__(self, spec: EngineSpec, session: Any, device: str) -> None:
+        """As :class:`OrtEngine`; takes the device's memory for every input and output."""
+        super().__init__(spec, session, device)
+        value = importlib.import_module("onnxruntime").OrtValue
+        self._lock = threading.Lock()
+        self._binding = session.io_binding()
+        self._values = {
+            tensor.name: value.ortvalue_from_numpy(tensor.zeros(), device, 0) for tensor in (*spec.inputs, *spec.outputs)
+        }
+        for tensor in spec.inputs:
+            self._binding.bind_ortvalue_input(tensor.name, self._values[tensor.name])
+        for tensor in spec.outputs:
+            self._binding.bind_ortvalue_output(tensor.name, self._values[tensor.name])
+
+    def _run(self, session: Any, feeds: dict[str, Array]) -> dict[str, Array]:
+        with self._lock:
+            for name, array in feeds.items():
+                self._values[name].update_inplace(array)
+            session.run_with_iobinding(self._binding)
+            return {name: np.array(self._values[name].numpy()) for name in self._names}
+
+    def _release(self) -> None:
+        with self._lock:
+            self._binding, self._values = None, {}
+        super()._release()
 
 
 def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) -> OrtEngine:
@@ -73,8 +112,9 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
             f"device '{device}' needs {provider}, which this onnxruntime does not have; run: {_INSTALL[device]}"
         )
     options = _options(runtime, threads, explicit=device != "cpu")
+    bound = device != "cpu" and all(isinstance(size, int) for tensor in (*manifest.inputs, *manifest.outputs) for size in tensor.shape)
     try:
-        session = runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
+        session = _session(runtime, graph, options, provider, recorded=bound)
     except MemoryError as error:
         raise OutOfMemory(f"engine '{manifest.name}': no memory left to open it. {_LESS}") from error
     except runtime_errors() as error:
@@ -97,7 +137,26 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
             "that, or export it again"
         )
     _check_signature(manifest, session)
-    return OrtEngine(manifest.spec, session, device)
+    if not bound:
+        return OrtEngine(manifest.spec, session, device)
+    try:
+        return BoundOrtEngine(manifest.spec, session, device)
+    except runtime_errors() as error:
+        raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs ({error}). {_LESS}") from error
+
+
+def _session(runtime: Any, graph: Path, options: Any, provider: str, recorded: bool) -> Any:
+    """A session; ``recorded``: whose runs are recorded as a CUDA graph, where the provider can do that with this graph.
+
+    What a graph saves is the time between kernels, not their results, so that one that cannot be recorded is run without.
+    """
+    if recorded:
+        try:
+            return runtime.InferenceSession(str(graph), sess_options=options, providers=[(provider, {"enable_cuda_graph": "1"})])
+        except runtime_errors() as error:
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise
+    return runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
 
 
 def provider_installed(device: str) -> bool:

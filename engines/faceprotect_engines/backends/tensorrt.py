@@ -19,6 +19,7 @@ import numpy as np
 
 from faceprotect_engines.backends.cuda import Cuda
 from faceprotect_engines.backends.plans import PlanStore, plan_facts
+from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
 from faceprotect_engines.manifest import Manifest
@@ -119,13 +120,18 @@ def layer_types(network: Any) -> dict[str, int]:
 
 
 class TensorRTEngine(BaseEngine):
-    """A plan on the GPU: buffers stay there between runs, static shapes, one stream. Not for several threads at once."""
+    """A plan on the GPU: buffers stay there between runs, static shapes, one stream. One run at a time: a second thread waits.
 
-    def __init__(self, spec: EngineSpec, library: Library, plan: bytes, cuda: Cuda) -> None:
+    The second run is recorded as a CUDA graph, which every further one launches: what that saves is the time between kernels, not their
+    results, so that a plan that cannot be recorded runs without. (The first is not: a context sets itself up while it runs.)
+    """
+
+    def __init__(self, spec: EngineSpec, library: Library, plan: bytes, cuda: Cuda, scratch: Scratch) -> None:
         """Raises EngineError for a plan that the library refuses, EngineCorrupt for one with other tensors than `spec`."""
         super().__init__(spec, library.name)
         trt = library.module
-        self._log, self._cuda = _log(trt), cuda
+        self._log, self._cuda, self._scratch = _log(trt), cuda, scratch
+        self._place, self._runs, self._graph = (0, 0), 0, 0
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -134,9 +140,10 @@ class TensorRTEngine(BaseEngine):
         wanted = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
         if names != wanted:
             raise EngineCorrupt(f"engine '{spec.name}': its plan and its manifest differ in {', '.join(sorted(names ^ wanted))}")
-        self._context = self._engine.create_execution_context()
+        self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self._context is None:
             raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it. Close other programs on it, or use --device cpu")
+        scratch.join(cuda, int(self._engine.device_memory_size_v2))
         self._buffers: dict[str, int] = {}
         try:
             for tensor in (*spec.inputs, *spec.outputs):
@@ -147,29 +154,58 @@ class TensorRTEngine(BaseEngine):
             raise
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        for name, array in feeds.items():
-            self._cuda.upload(self._buffers[name], array)
-        if not self._context.execute_async_v3(self._cuda.stream.value or 0):
-            raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {' '.join(self._log.messages[-2:])}")
-        found = {tensor.name: np.empty_like(tensor.zeros()) for tensor in self.spec.outputs}
-        for name, array in found.items():
-            self._cuda.download(array, self._buffers[name])
-        self._cuda.synchronize()
+        with self._scratch.lock:
+            for name, array in feeds.items():
+                self._cuda.upload(self._buffers[name], array)
+            self._move()
+            self._compute()
+            found = {tensor.name: np.empty_like(tensor.zeros()) for tensor in self.spec.outputs}
+            for name, array in found.items():
+                self._cuda.download(array, self._buffers[name])
+            self._cuda.synchronize()
         return found
+
+    def _move(self) -> None:
+        """To where the scratch memory is by now."""
+        if self._place != (self._scratch.address, self._scratch.size):
+            self._place = (self._scratch.address, self._scratch.size)
+            self._context.set_device_memory(*self._place)
+            self._forget()
+
+    def _compute(self) -> None:
+        """Launch what was recorded, or run and, the second time, record."""
+        if self._runs == 1:
+            self._graph = self._cuda.record(self._enqueue)
+        self._runs += 1
+        if self._graph:
+            self._cuda.launch(self._graph)
+        elif not self._enqueue():
+            raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {' '.join(self._log.messages[-2:])}")
+
+    def _enqueue(self) -> bool:
+        return bool(self._context.execute_async_v3(self._cuda.stream.value or 0))
+
+    def _forget(self) -> None:
+        """What was recorded at another place, so that it is recorded again."""
+        if self._graph:
+            self._cuda.forget(self._graph)
+        self._graph, self._runs = 0, 0
 
     def _free(self) -> None:
         for address in self._buffers.values():
             self._cuda.free(address)
         self._buffers.clear()
+        self._scratch.leave(self._cuda)
 
     def _release(self) -> None:
+        self._forget()
         self._free()
         self._context = self._engine = self._runtime = None
         self._cuda.close()
 
 
-def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path) -> TensorRTEngine:
-    """The engine on the GPU, its plan from the cache or built now.
+def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path, scratch: Scratch) -> TensorRTEngine:
+    """The engine on the GPU, its plan from the cache or built now; `scratch` is shared with the engines that it takes turns with.
 
     Raises DeviceUnavailable without the library or a GPU, EngineCorrupt for a graph it cannot parse, OutOfMemory, CacheUnwritable.
     """
@@ -182,7 +218,7 @@ def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path) -> 
     cuda = Cuda(library.folders)
     try:
         facts = plan_facts(manifest, library.name, library.version, {"workspace": WORKSPACE}, {**cuda.facts(), **system_facts()})
-        return TensorRTEngine(manifest.spec, library, PlanStore(cache).get(facts, build), cuda)
+        return TensorRTEngine(manifest.spec, library, PlanStore(cache).get(facts, build), cuda, scratch)
     except EngineError:
         cuda.close()
         raise

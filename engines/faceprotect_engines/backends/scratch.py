@@ -1,0 +1,48 @@
+"""The memory that plans compute in: one block of the GPU for all engines of a store, since they run one after the other.
+
+Each TensorRT context would otherwise take its own and keep it: on a Jetson with 8 GB, for as many engines as a recipe names.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+
+class Device(Protocol):
+    """What of ``backends.cuda.Cuda`` this takes."""
+
+    def allocate(self, size: int) -> int:
+        """Device memory of `size` bytes; raises OutOfMemory."""
+        ...
+
+    def free(self, address: int) -> None:
+        """Give device memory back."""
+        ...
+
+
+class Scratch:
+    """As much as the neediest of its users asks for. Hold :attr:`lock` for as long as a run uses it."""
+
+    def __init__(self) -> None:
+        """Nothing, until the first engine asks."""
+        self.lock = threading.Lock()
+        self.address, self.size, self._users = 0, 0, 0
+
+    def join(self, device: Device, size: int) -> None:
+        """One more user, who needs `size` bytes; raises OutOfMemory. The address may change for all of them."""
+        with self.lock:
+            if size > self.size:
+                address = device.allocate(size)
+                if self.address:
+                    device.free(self.address)
+                self.address, self.size = address, size
+            self._users += 1
+
+    def leave(self, device: Device) -> None:
+        """One user less; the last gives the memory back."""
+        with self.lock:
+            self._users -= 1
+            if not self._users and self.address:
+                device.free(self.address)
+                self.address, self.size = 0, 0
