@@ -111,6 +111,10 @@ class SearchStep(nn.Module):
         self.surrogates = nn.ModuleDict(surrogates)
         self.terms = nn.ModuleDict(terms or {})
 
+    def seen(self, image: Tensor, rows: Tensor, cols: Tensor, noise: Tensor) -> Tensor:
+        """What the recognisers see of an image [1, 3, S, S]."""
+        return rows @ image @ cols + noise
+
     def forward(
         self, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor, noise: Tensor, weights: Tensor,
         penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
@@ -118,7 +122,7 @@ class SearchStep(nn.Module):
         """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original)."""
         decoded, priced = self.decode.priced(**{name: named[name] for name in (*self.decode.inputs, *self.decode.price_inputs)})
         image = combine(decoded, decoded_original, original, mask)
-        seen = rows @ image @ cols + noise
+        seen = self.seen(image, rows, cols, noise)
         similarities = []
         for name, surrogate in self.surrogates.items():
             package = {key: named[key] for key in getattr(surrogate, "weight_names", ())}

@@ -6,14 +6,16 @@ Those need not ship: only the student does. Dlib's recogniser and the student ``
 
 Every crop is decoded with the offset that the student proposes, seen through the transformations that a search draws, or recompressed,
 and the loss is that of a search: how far above its limit each recogniser is, and how far the change is above the budget that the student
-was asked for. Resumes from ``DIR/state.safetensors``; writes ``DIR/weights.safetensors`` (fp16, averaged).
+was asked for. ``--targets``: what searches found on some of the crops (``faceprotect_export.train.targets``), to which half of a batch is
+to be alike. What searches find is another change on every face, and a student left to itself makes one that is the same on all of
+them; ``--apart`` prices that. Resumes from ``DIR/state.safetensors``; writes ``DIR/weights.safetensors`` (fp16, averaged).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceprotect_engines.store import ZOO
@@ -37,6 +40,7 @@ from faceprotect_export.train.rivals import (
     BUDGETS,
     HELD_OUT,
     Rival,
+    common,
     concentrated,
     drawn,
     facing,
@@ -47,20 +51,51 @@ from faceprotect_export.train.rivals import (
     rising,
     scheduled,
     tensor_of,
+    unlike,
     updated,
 )
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
 
+@dataclass(frozen=True)
+class Prices:
+    """Weights in the loss, beside recognisers and budget: a critic's displeasure, unlikeness to the targets, sameness on all faces."""
+
+    realism: float = 0.0
+    targets: float = 0.0
+    apart: float = 0.0
+
+
+class Targets:
+    """What searches found, by row of the crops; without those ``apart`` that are held out."""
+
+    def __init__(self, files: Sequence[Path], apart: NDArray[np.int64]) -> None:
+        self.found: dict[int, NDArray[np.float16]] = {}
+        for file in files:
+            with np.load(file) as read:
+                self.found |= dict(zip(read["rows"].tolist(), read["differences"], strict=True))
+        for row in apart.tolist():
+            self.found.pop(row, None)
+        self.rows = np.array(sorted(self.found), np.int64)
+
+    def drawn(self, data: NDArray[np.uint8], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Crops and their differences [count, 3, S, S], every second one mirrored."""
+        rows = rng.choice(self.rows, count, replace=False)
+        crops = torch.stack([tensor_of(data[row]) for row in rows])
+        differences = torch.stack([torch.from_numpy(self.found[row]).float() for row in rows])
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).reshape(-1, 1, 1, 1)
+        return torch.where(mirrored, crops.flip(3), crops), torch.where(mirrored, differences.flip(3), differences)
+
+
 class Trainer:
     """The student, its average, and everything that it is trained against."""
 
-    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, realism: float = 0.0) -> None:
+    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, prices: Prices) -> None:
         denoiser = sources.diffusion()
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
         self.rivals, self.rate = rivals, rate
-        self.critic, self.realism = Critic(), realism
+        self.critic, self.prices = Critic(), prices
         self.keypoints = sources.keypoints()
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = DiffusionConfig.read(facts["config"])
@@ -73,13 +108,18 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.fast.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = {k: v.detach().clone() for k, v in self.fast.state_dict().items()}
 
-    def step(self, crops: Tensor, number: int, steps: int, decoys: float, rng: np.random.Generator) -> dict[str, float]:
-        """One update on crops [N, 3, S, S]."""
+    def step(
+        self, crops: Tensor, known: tuple[Tensor, Tensor] | None, number: int, steps: int, decoys: float, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """One update on crops [N, 3, S, S], and before them ``known`` ones with their targets."""
         scheduled(self.optimiser, self.rate, number, steps)
-        crops = augment(crops, rng).contiguous(memory_format=torch.channels_last)
+        crops = augment(crops, rng)
+        guided = 0 if known is None else len(known[0])
+        crops = (crops if known is None else torch.cat([known[0], crops])).contiguous(memory_format=torch.channels_last)
         count = len(crops)
         budget = torch.from_numpy(np.exp(rng.uniform(*np.log(BUDGETS), count)).astype(np.float32))
         chosen = np.where(rng.random(count) < decoys, rng.integers(1, len(self.fast.goals), count), 0)
+        chosen[:guided] = 0
         goal = F.one_hot(torch.from_numpy(chosen), len(self.fast.goals)).float()
         used = drawn(self.rivals, rng)
         with torch.autocast("cpu", torch.bfloat16):
@@ -91,16 +131,19 @@ class Trainer:
         image = combine(moved, plain, crops, self.mask)
         lost, cosines = facing(used, image, own, goal, rng)
         price, displeased = penalty_of(image, crops) / budget, crops.new_zeros(())
-        if self.realism:
+        change, dodging = image - crops, torch.from_numpy(chosen == 0)
+        alike = common(change[dodging]) if self.prices.apart else crops.new_zeros(())
+        missed = unlike(change[:guided], known[1]).mean() if known is not None else crops.new_zeros(())
+        if self.prices.realism:
             risen = rising(number, steps)
-            price = price + risen * (concentrated(image, crops) - (image - crops).square().mean((1, 2, 3))) / budget
+            price = price + risen * (concentrated(image, crops) - change.square().mean((1, 2, 3))) / budget
             with torch.autocast("cpu", torch.bfloat16):
                 displeased = risen * self.critic.displeased(image, crops).mean()
-        loss = lost + paid(price) + self.realism * displeased
+        loss = lost + paid(price) + self.prices.realism * displeased + self.prices.targets * missed + self.prices.apart * alike
         trained = dict(self.fast.named_parameters())
         updated(self.optimiser, loss, trained, self.average, number)
-        figures = {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
-        if self.realism:
+        figures = {"loss": loss.item(), "price": float(price.detach().mean()), "unlike": missed.item(), "common": alike.item(), **cosines}
+        if self.prices.realism:
             figures |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(crops, image)}
         return figures
 
@@ -122,6 +165,7 @@ class Trainer:
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(penalty_of(image, part))
             rows.setdefault("concentrated", []).append(concentrated(image, part))
+            rows.setdefault("common", []).append(common(image - part).reshape(1))
             rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, part).sqrt())
             for rival in self.rivals:
                 cosine = (rival.net(image) * rival.net(part)).sum(1)
@@ -164,10 +208,13 @@ class Trainer:
 @click.option("--decoys", default=0.2, show_default=True, help="Share of crops that are led to a decoy.")
 @click.option("--margin", default=2.0, show_default=True, help="Below the threshold, in the unit of the strengths.")
 @click.option("--realism", default=0.0, show_default=True, help="Weight of a critic; then a change in one place costs more, too.")
+@click.option("--targets", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What searches found.")
+@click.option("--likeness", default=1.0, show_default=True, help="Weight of being unlike the targets.")
+@click.option("--apart", default=0.0, show_default=True, help="Weight of what the changes of several faces have in common.")
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], weights: Path, teachers: Path | None, out: Path, start: Path | None, steps: int, count: int, rate: float,
-    decoys: float, margin: float, realism: float, seed: int,
+    decoys: float, margin: float, realism: float, targets: tuple[Path, ...], likeness: float, apart: float, seed: int,
 ) -> None:  # fmt: skip
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
@@ -177,7 +224,9 @@ def main(
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
-    trainer = Trainer(sources, rivals, goals, rate, realism)
+    searched = Targets(targets, held) if targets else None
+    prices = Prices(realism, likeness if targets else 0.0, apart)
+    trainer = Trainer(sources, rivals, goals, rate, prices)
     witness, _ = sources.student("attention")
     threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
     if start:
@@ -185,11 +234,13 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, "realism": realism}
+    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, **asdict(prices)}
 
     def step(number: int) -> dict[str, float]:
-        batch = torch.stack([tensor_of(data[k]) for k in sorted(rng.choice(known, count, replace=False))])
-        return trainer.step(batch, number, steps, decoys, rng)
+        guided = searched.drawn(data, count // 2, rng) if searched else None
+        free = count - count // 2 if searched else count
+        batch = torch.stack([tensor_of(data[k]) for k in sorted(rng.choice(known, free, replace=False))])
+        return trainer.step(batch, guided, number, steps, decoys, rng)
 
     def save(done: int) -> dict[str, float]:
         figures = trainer.figures(torch.stack([tensor_of(data[k]) for k in held]), witness, threshold)
@@ -197,7 +248,6 @@ def main(
         return figures
 
     train(out, first, steps, step, save, every=50)
-
 
 
 if __name__ == "__main__":

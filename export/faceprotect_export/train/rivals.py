@@ -35,6 +35,8 @@ BUDGETS = (0.0002, 0.0009)
 CHROMA, STRUCTURE = 0.5, 0.008
 #: Side of a place on the crop, and the share of the steps over which prices rise.
 PLACE, RISE = 16, 0.4
+#: Pixels below which a change is texture.
+SEEN = 4
 #: Past its limit a recogniser counts by this much of what it does before.
 BEYOND = 0.1
 #: Price of a change above the budget, and of any change.
@@ -118,6 +120,25 @@ def concentrated(image: Tensor, original: Tensor) -> Tensor:
     """
     local = F.avg_pool2d((image - original).square().mean(1, keepdim=True), PLACE, PLACE // 2)
     return local.square().mean((1, 2, 3)).sqrt()
+
+
+def smoothed(change: Tensor) -> Tensor:
+    """Changes [N, 3, S, S] as one sees them: without what is finer than :data:`SEEN` pixels, flattened, of length 1."""
+    return F.normalize(F.avg_pool2d(change, SEEN).flatten(1), dim=1)
+
+
+def common(change: Tensor) -> Tensor:
+    """What the changes [N, 3, S, S] of aligned faces have in common: mean squared cosine of two of them (searches: about 0.002)."""
+    if len(change) < 2:
+        return change.new_zeros(())
+    seen = smoothed(change)
+    cosines = (seen @ seen.T).square()
+    return (cosines.sum() - cosines.diagonal().sum()) / (len(seen) * (len(seen) - 1))
+
+
+def unlike(change: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine of changes [N, 3, S, S] with those of searches, per sample [N]."""
+    return 1 - (smoothed(change) * smoothed(target)).sum(1)
 
 
 def rising(number: int, steps: int) -> float:
