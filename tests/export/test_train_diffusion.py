@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
 from faceprotect_export.sources import Sources
-from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals
+from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals, targets, turbo
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 TINY = DiffusionConfig(latent=32, size=8, widths=(16, 16), attends=(False, True), heads=2, groups=4, tokens=2, token_width=8)
@@ -77,6 +77,53 @@ def test_student_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
     assert facts["recognisers"] == ["dlib-resnet", "student-conv"]
     assert (facts["goals"][0], len(facts["goals"])) == ("dodge", 7)
     assert read_fast(tensors, facts).goals == tuple(facts["goals"])
+
+
+def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, tmp_path: Path) -> None:
+    found = tmp_path / "targets.npz"
+    for count in (2, 4):
+        run(targets.main, crops, "--count", count, "--steps", 1, "-o", found)
+        with np.load(found) as kept:
+            rows, differences = kept["rows"], kept["differences"]
+        assert (rows.shape, differences.shape) == ((count,), (count, 3, 256, 256))
+        assert all(difference.any() for difference in differences)
+    words = [crops, "--count", 4, "--steps", 1, "--seed", 1, "-o", found]
+    assert CliRunner().invoke(targets.main, [str(word) for word in words]).exit_code == 2  # of other crops
+    held = np.setdiff1d(np.arange(12), rows)[:3]
+    known = fast.Targets([found], np.append(held, rows[0]))
+    assert set(known.rows) == set(rows[1:])  # none that is held out
+    photos, wanted = known.drawn(np.load(crops), 2, np.random.default_rng(0))
+    assert photos.shape == wanted.shape == (2, 3, 256, 256)
+    words = [crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", 1, "--targets", found, "--apart", 1]
+    assert CliRunner().invoke(fast.main, [str(word) for word in words]).exit_code == 2  # six of four
+    run(fast.main, *words, "--count", 2)
+    row = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[0])
+    assert 0 < row["unlike"] < 2 and 0 <= row["common"] <= 1.001
+
+
+def test_what_changes_have_in_common() -> None:
+    torch.manual_seed(0)
+    one = torch.randn(1, 3, 32, 32)
+    assert float(rivals.common(one * torch.tensor([1.0, 2.0, -1.0]).reshape(3, 1, 1, 1))) == pytest.approx(1.0, abs=1e-5)
+    assert float(rivals.common(torch.randn(6, 3, 32, 32))) < 0.03
+    assert float(rivals.common(one)) == 0  # nothing to compare with
+    assert rivals.unlike(torch.cat([one, one]), torch.cat([3 * one, -one])).tolist() == pytest.approx([0, 2], abs=1e-5)
+
+
+def test_one_step_is_trained_to_do_what_three_do(tmp_path: Path) -> None:
+    latents = np.random.default_rng(0).normal(size=(2, 80, 32, 8, 8)).astype(np.float16)
+    np.save(tmp_path / "latents.npy", latents)
+    for steps in (2, 4):
+        run(turbo.main, tmp_path / "latents.npy", "--weights", WEIGHTS, "-o", tmp_path, "--steps", steps, "--count", 2)
+    curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in curve if "error" in row] == [2, 4]
+    assert curve[1]["untrained_0.2"] > 0
+    tensors, facts = checkpoint.load(tmp_path / "diffusion.safetensors")
+    made = read_diffusion(tensors, facts, Sources(WEIGHTS, ()).autoencoder())
+    shipped = Sources(WEIGHTS, ()).diffusion()
+    assert torch.equal(made.empty, shipped.empty)
+    moved = [float((a - b).abs().max()) for a, b in zip(made.unet.parameters(), shipped.unet.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.1
 
 
 def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:

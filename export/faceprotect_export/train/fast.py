@@ -225,6 +225,8 @@ def main(
     held, known = order[:apart], order[apart:]
     rivals, goals = read_rivals(sources, teachers, margin)
     searched = Targets(targets, held) if targets else None
+    if searched and len(searched.rows) < count // 2:
+        raise click.UsageError(f"{len(searched.rows)} targets are not held out, fewer than half of --count {count}. Make more of them")
     prices = Prices(realism, likeness if targets else 0.0, apart)
     trainer = Trainer(sources, rivals, goals, rate, prices)
     witness, _ = sources.student("attention")
