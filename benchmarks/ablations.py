@@ -87,8 +87,13 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
         "stages.2.engine": "diffusion-step-one",
         **{f"stages.{n}.inputs": {k: v for k, v in stages[n]["inputs"].items() if k[-2:] not in ("_1", "_2")} for n in (1, 2)},
     }  # fmt: skip
+    distilled = {
+        **one, "stages.0.outputs": stages[0]["outputs"], "constants.times": [151], "constants.moves": [1.09909369, -0.416662844],
+        "stages.1.engine": "diffusion-decode-turbo", "stages.2.engine": "diffusion-step-turbo",
+    }  # fmt: skip
     return [
         changed("one step, from less noise", one),
+        changed("one step, distilled", distilled),
         changed("levels as published", {f"constants.{name}": published[name] for name in ("times", "moves")}),
         changed("attention maps not held", {"parameters.attention_share": 0.0}),
         changed("gradient through the last step", {"stages.2.engine": "diffusion-step-last"}),

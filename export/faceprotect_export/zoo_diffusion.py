@@ -84,11 +84,13 @@ def build_departure(levels: Sequence[int], through: int | None) -> Callable[[Sou
     return build
 
 
-#: Measured and not shipped: fewer noise predictions in the gradient, and a single step from a little noise.
+#: Measured and not shipped: fewer noise predictions in the gradient, a single step from a little noise, and one from as much as ever, for
+#: a denoiser that has learnt that (``train/turbo.py``).
 DEPARTURES = {
     "diffusion-step-last": build_departure(ALIGNED, 1),
     "diffusion-step-decoder": build_departure(ALIGNED, 0),
     "diffusion-step-one": build_departure((101, 1), None),
+    "diffusion-step-turbo": build_departure((151, 1), None),
 }
 
 

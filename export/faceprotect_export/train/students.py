@@ -217,7 +217,7 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.option("--start", type=click.Path(exists=True, path_type=Path), help="A trained student of this kind to begin from.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
 @click.option("--minutes", default=60.0, show_default=True, help="The learning rate falls over this time, resumed runs included.")
-@click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches at the end; it rises from none.")
+@click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches; without --start it rises to that.")
 @click.option("--count", default=64, show_default=True, help="Crops per batch; half as many on a walk.")
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--held-out", default=256, show_default=True, help="Crops kept aside for the curve.")
@@ -249,7 +249,7 @@ def main(
         for group in trainer.optimiser.param_groups:
             group["lr"] = rate * min(1.0, (batch + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * spent / minutes)))
         chosen, teacher = rng.choice(order, count, replace=False), str(rng.choice(list(known)))
-        if rng.random() < walks * spent / minutes:
+        if rng.random() < walks * (1.0 if start else spent / minutes):
             losses = trainer.walk(as_tensor(data[chosen[: count // 2]]), teacher, rng)
         else:
             losses = trainer.plain(as_tensor(data[chosen]), teacher, rng)
