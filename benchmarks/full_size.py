@@ -4,7 +4,9 @@
 
 Of each network and precision: parity with torch autograd, output by output, seconds, bytes, peak memory, ONNX's checker, and whether
 TensorRT-RTX takes the graph. Nothing is downloaded: what a size costs and whether the operators hold does not depend on the numbers; how
-far float16 is off does, and is with trained weights mostly less.
+far float16 is off does, and is with trained weights mostly less. ``--fr`` and ``--taef2`` add networks with real weights: a folder with an
+``fr.json``, whose surrogates are exported from their ONNX files, and a tiny autoencoder of 32 channels (``encoder.safetensors``,
+``decoder.safetensors``, with the layers numbered as TAESD's authors do).
 
 Each export and each plan has a process of its own, so that its peak memory is its own. A rerun leaves out what ``--out`` holds of the
 same commit.
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,6 +194,62 @@ NETWORKS: dict[str, Network] = {
 PRECISIONS = ("fp32", "fp16")
 
 
+def real_networks(fr: Path | None, taef2: Path | None) -> dict[str, Network]:
+    """Networks with real weights, of the folders that are given."""
+    found: dict[str, Network] = {}
+    if fr is not None:
+        listing = json.loads((fr / "fr.json").read_text())
+        entries = {name: entry for name, entry in listing["models"].items() if entry["role"] == "surrogate"}
+        for name, entry in entries.items():
+            path, templates = fr / entry["file"], listing.get("templates")
+            found[f"real_{name}"] = Network(partial(read_onnx, path), partial(onnx_recipes, path, entry, templates))
+    if taef2 is not None:
+        found["real_taef2"] = Network(partial(tiny_autoencoder, taef2), partial(codec_recipes, "taef2"))
+    return found
+
+
+def read_onnx(path: Path) -> nn.Module:
+    """A recogniser's ONNX file in torch."""
+    from faceprotect_export.onnx_reader import load_onnx
+
+    return load_onnx(path)
+
+
+def onnx_recipes(path: Path, entry: Row, templates: Row, net: nn.Module, options: Options) -> list[EngineRecipe]:
+    """The surrogate that ``export surrogate FILE.onnx`` makes."""
+    from faceprotect_export.surrogate import surrogate_recipe
+
+    return [surrogate_recipe(path, spec=entry, templates=templates, precision=options.precision)]
+
+
+def tiny_autoencoder(folder: Path) -> nn.Module:
+    """Of diffusers' class, with what its blocks lack: some of this one's add a normalised product to what they take.
+
+    Its decoder has no layer for the clamp with which that of TAESD's authors begins.
+    """
+    from diffusers import AutoencoderTiny
+    from safetensors.torch import load_file
+
+    net = AutoencoderTiny(latent_channels=32)
+    for layers, file, first in ((net.encoder.layers, "encoder", 0), (net.decoder.layers, "decoder", 1)):
+        tensors = load_file(folder / f"{file}.safetensors")
+        for number in {key.partition(".")[0] for key in tensors if ".pool." in key}:
+            add_pool(layers[int(number) - first], tensors[f"{number}.pool.0.weight"].shape[0])
+        parts = ((*key.partition("."), value) for key, value in tensors.items())
+        layers.load_state_dict({f"{int(number) - first}.{rest}": value for number, _, rest, value in parts})
+    return net  # type: ignore[no-any-return]
+
+
+def add_pool(block: nn.Module, width: int) -> None:
+    """What such a block adds: to ``width`` channels, normalised in four groups, rectified, and back."""
+    from torch import nn
+
+    narrow = block.conv[0].in_channels  # type: ignore[index,union-attr]
+    there, back = nn.Conv2d(narrow, width, 1, bias=False), nn.Conv2d(width, narrow, 1, bias=False)
+    block.pool = nn.Sequential(there, nn.GroupNorm(4, width), nn.ReLU(), back)
+    block.register_forward_pre_hook(lambda module, given: (given[0] + module.pool(given[0]),))  # type: ignore[operator]
+
+
 # What the processes do
 
 
@@ -213,7 +271,7 @@ def peak_gb() -> float:
     return round(counted * 1024 / 1e9, 2)
 
 
-def export_network(name: str, precision: str, out: Path) -> None:
+def export_network(network: Network, precision: str, out: Path) -> None:
     """Make the engines of a network in folders beside ``out``, which is written anew after each."""
     import torch
 
@@ -221,11 +279,11 @@ def export_network(name: str, precision: str, out: Path) -> None:
 
     torch.manual_seed(0)
     began = time.perf_counter()
-    net = NETWORKS[name].build().requires_grad_(False).eval()
-    row: Row = {"parameters_m": round(sum(p.numel() for p in net.parameters()) / 1e6, 2), "torch": torch.__version__}
+    net = network.build().requires_grad_(False).eval()
+    row: Row = {"parameters_m": round(sum(p.numel() for p in [*net.parameters()] or net.buffers()) / 1e6, 2), "torch": torch.__version__}
     row["threads"] = torch.get_num_threads()
     options = Options(precision=cast(Any, precision), threshold=0.3, licence=RANDOM["licence"])
-    recipes = NETWORKS[name].recipes(net, options)
+    recipes = network.recipes(net, options)
     row["prepared_seconds"] = round(time.perf_counter() - began, 1)
     row["engines"] = []
     write_json(out, row)
@@ -316,11 +374,11 @@ def started(words: list[str], out: Path) -> Row:
     return row
 
 
-def measure(name: str, precision: str, scratch: Path | None) -> Row:
+def measure(name: str, precision: str, folders: Sequence[str], scratch: Path | None) -> Row:
     """Export a network and compile its graphs, in processes of their own; of what they write nothing stays."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{name}-{precision}-") as made:
         folder = Path(made)
-        row = started(["--one", name, precision], folder / "export.json")
+        row = started(["--one", name, precision, *folders], folder / "export.json")
         for engine in row.get("engines", []):
             engine["rtx"] = planned(folder / engine["engine"])
     return row
@@ -340,16 +398,19 @@ def same_commit(out: Path, commit: str) -> dict[tuple[str, str], Row]:
     return {(row["network"], row["precision"]): row for row in rows if row["commit"].rstrip("+") == commit.rstrip("+")}
 
 
-def run(names: tuple[str, ...], precisions: tuple[str, ...], out: Path, scratch: Path | None = None) -> Iterator[Row]:
-    """Measure what ``out`` lacks, write ``out`` after each, and give each entry that is new."""
+def run(
+    names: Sequence[str], precisions: tuple[str, ...], out: Path, scratch: Path | None = None, folders: Sequence[str] = ()
+) -> Iterator[Row]:
+    """Measure what ``out`` lacks, write ``out`` after each, and give each entry that is new. ``folders``: options of real weights."""
     facts = environment(1)
     entries = same_commit(out, facts["commit"])
-    order = [(name, precision) for name in NETWORKS for precision in PRECISIONS]
-    for key in order:
-        if key[0] not in names or key[1] not in precisions or key in entries:
+    asked = [(name, precision) for name in names for precision in PRECISIONS if precision in precisions]
+    order = [*entries, *(key for key in asked if key not in entries)]
+    for key in asked:
+        if key in entries:
             continue
         named = {"network": key[0], "precision": key[1], "commit": facts["commit"]}
-        entries[key] = {**named, **measure(*key, scratch)}
+        entries[key] = {**named, **measure(*key, folders, scratch)}
         rows = [entries[one] for one in order if one in entries]
         write_json(out, {"schema": 1, "command": command_line(), **facts, "entries": rows})
         yield entries[key]
@@ -366,19 +427,28 @@ def line_of(row: Row) -> Row:
 
 @click.command()
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Entries of other commits are dropped from it.")
-@click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="Again for each network; all by default.")
+@click.option("--only", multiple=True, help="Again for each network; all by default.")
+@click.option("--fr", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Recognisers, with an fr.json: adds real_NAME.")
+@click.option("--taef2", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A tiny autoencoder: adds real_taef2.")
 @click.option("--precision", default="both", show_default=True, type=click.Choice([*PRECISIONS, "both"]))
 @click.option("--scratch", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where up to 4 GB lie meanwhile.")
-@click.option("--one", nargs=2, type=(click.Choice(list(NETWORKS)), click.Choice(PRECISIONS)), hidden=True)
+@click.option("--one", nargs=2, type=(str, click.Choice(PRECISIONS)), hidden=True)
 @click.option("--plan", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
-def main(out: Path, only: tuple[str, ...], precision: str, scratch: Path | None, one: tuple[str, str] | None, plan: Path | None) -> None:
+def main(
+    out: Path, only: tuple[str, ...], fr: Path | None, taef2: Path | None, precision: str, scratch: Path | None,
+    one: tuple[str, str] | None, plan: Path | None,
+) -> None:  # fmt: skip
     """Export networks of true size, and write what each took."""
+    known = {**NETWORKS, **real_networks(fr, taef2)}
+    if unknown := {*only, *([one[0]] if one else [])} - set(known):
+        raise click.UsageError(f"no network is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     if one is not None:
-        export_network(*one, out)
+        export_network(known[one[0]], one[1], out)
     elif plan is not None:
         plan_graph(plan, out)
     else:
-        for row in run(only or tuple(NETWORKS), PRECISIONS if precision == "both" else (precision,), out, scratch):
+        folders = [word for flag, path in (("--fr", fr), ("--taef2", taef2)) if path for word in (flag, str(path))]
+        for row in run(only or tuple(known), PRECISIONS if precision == "both" else (precision,), out, scratch, folders):
             click.echo(json.dumps(line_of(row)))
 
 

@@ -45,7 +45,7 @@ def export() -> None:
 @click.option("--color", type=click.Choice(["RGB", "BGR"]), help="Channel order of the input.")
 @click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
 @click.option("--architecture", help="Of a state dict: ir50, ir152, irse50, facenet, mobilefacenet (default: seen by its tensors' names).")
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of a state dict.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of the arithmetic.")
 @device_plan_option
 def surrogate(
     model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, device_plan: bool, **options: Any
@@ -69,7 +69,7 @@ def surrogate(
     device = _gpu() if device_plan else None
     part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
     try:
-        manifest = build(model, part, **specification)
+        manifest = build(model, part, **specification, precision=precision)
         part.replace(output)
     except unreadable as error:
         raise ExportError(f"{model}: {error}") from error

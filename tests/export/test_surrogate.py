@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -65,12 +66,16 @@ def test_engine_computes_what_the_specification_says(model: Path, tmp_path: Path
     assert np.linalg.norm(outputs["embedding"]) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_golden_outputs_are_reproduced(model: Path, tmp_path: Path) -> None:
-    manifest = build_surrogate(model, tmp_path / "engine", spec=SPEC, templates=TEMPLATES, weights="fp16")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_golden_outputs_are_reproduced(model: Path, tmp_path: Path, precision: Any) -> None:
+    manifest = build_surrogate(model, tmp_path / "engine", spec=SPEC, templates=TEMPLATES, precision=precision)
     with Store(cache=tmp_path / "cache").open(tmp_path / "engine") as engine:
         errors = check_golden(engine, manifest, tmp_path / "engine")
     assert set(errors) == {"embedding", "similarity", "grad_image"}
     assert max(errors.values()) < 1e-4
+    assert manifest.precision["arithmetic"] == {"fp32": "float32", "fp16": "float16"}[precision]
+    kinds = {node.op_type for node in onnx.load(str(tmp_path / "engine" / "model.onnx")).graph.node if node.op_type == "Cast"}
+    assert bool(kinds) == (precision == "fp16")
 
 
 def test_same_model_same_bytes(model: Path, tmp_path: Path) -> None:

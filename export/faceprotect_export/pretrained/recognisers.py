@@ -21,17 +21,21 @@ from faceprotect_export.engine_folder import EngineRecipe
 from faceprotect_export.modules import facenet, irnet, mobilefacenet
 from faceprotect_export.pretrained.common import Options, PretrainedError, engine, fill, origin, read_state
 from faceprotect_export.sources import fold_batch_norms
-from faceprotect_export.surrogate import DESCRIBE, CropRecogniser, samples_for, smooth_samples, surrogate_function, surrogate_manifest
+from faceprotect_export.surrogate import (
+    DESCRIBE,
+    HALF_COSINE,
+    SCALE,
+    CropRecogniser,
+    samples_for,
+    smooth_samples,
+    surrogate_function,
+    surrogate_manifest,
+)
 from faceprotect_sdk.specification import THRESHOLD, Specification, parse_specification
 
 COMMAND = "faceprotect-sdk export surrogate WEIGHTS -o DIR --threshold NUMBER"
 #: Of no use here: counters of training, and the layer that told the people of the training set apart.
 IGNORED = ("num_batches_tracked", "logits.weight", "logits.bias")
-#: What the similarity is multiplied by before its gradient is taken in float16, whose precision ends at 6e-5.
-SCALE = 1024.0
-#: Least cosine of a gradient in float16 with the one in float32: rounding moves units over the kinks of their rectifiers. Trained
-#: MobileFaceNets come to 0.995 to 0.999, an untrained one to 0.993, and deeper networks have more kinks.
-HALF_COSINE = 0.98
 
 
 @dataclass(frozen=True)
