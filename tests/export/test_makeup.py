@@ -238,6 +238,11 @@ def test_what_ships_says_what_torch_does(face: tuple[Tensor, Tensor]) -> None:
     with Store([ZOO]).open("makeup", "cpu") as engine:
         made = engine.run({name: value.numpy() for name, value in given.items()})["difference"]
     np.testing.assert_allclose(made, found, atol=2e-4)
+    with torch.no_grad():
+        worn, changes, _ = module.dressed(given["original"], given["mask"], given["look"])
+    beside = torch.from_numpy(found) - (worn - given["original"])
+    assert float(beside[(changes == 0).expand(-1, 3, -1, -1)].abs().max()) < 1e-6  # hair, glasses, teeth and eyeballs keep what they wear
+    assert float(beside.abs().max()) > 0.02
     assert read_manifest(ZOO / "makeup").metadata["looks"] == list(LOOKS)
     for look in LOOKS:
         assert (ZOO / "makeup" / "looks" / f"{look}.jpg").is_file()

@@ -4,7 +4,8 @@
 fine-tuned for a look, in colours and against recognisers at once. :class:`MakeupProtect` takes the two apart. The colours, which the
 published loss asks for as histograms, are put on in closed form (``looks/colours.py``): exact, at the photo's own sharpness, and a look
 is a hundred numbers. What is left to learn is the change beside them that recognisers do not survive: that of the one-pass student
-(``modules/fast.py``, the denoiser asked once), with low-rank additions to its weights (Hu et al. 2021, arXiv 2106.09685, eq. 3).
+(``modules/fast.py``, the denoiser asked once): once with low-rank additions to its weights (Hu et al. 2021, arXiv 2106.09685, eq. 3), as
+shade that is to be seen, and once as it is, on the made-up face, with so little room that it is not.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from faceprotect_export.looks.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.search import combine, luma
 
 #: Rank of the additions.
 RANK = 16
 #: Makeup is there to be seen: of the change beside it, this many times as much is meant by what the student knows as its budget.
 ALLOWANCE = 2.0
+#: Of the budget, what the student as it is may spend on the made-up face: with the medium one, a third of what the medium of ``fast`` is.
+UNSEEN = 0.08
 #: Side of the window that the change beside the makeup is averaged over, twice.
 SMOOTH = 11
 #: The darkest that skin is taken for where its brightness is divided by.
@@ -72,7 +75,7 @@ class Makeup(nn.Module):
 
     def __init__(self, fast: Fast, looks: Sequence[str], colours: Tensor, rank: int = RANK) -> None:
         super().__init__()
-        self.fast, self.looks, self.rank = copy.deepcopy(fast), tuple(looks), rank
+        self.plain, self.fast, self.looks, self.rank = fast, copy.deepcopy(fast), tuple(looks), rank
         adapt(self.fast.unet, rank)
         self.register_buffer("colours", colours)
         for name, parameter in self.named_parameters():
@@ -110,22 +113,30 @@ class MakeupProtect(nn.Module):
         super().__init__()
         self.autoencoder, self.surrogate, self.keypoints, self.makeup = autoencoder, surrogate, keypoints, makeup
 
-    def dressed(self, original: Tensor, mask: Tensor, look: Tensor) -> tuple[Tensor, Tensor]:
-        """The makeup alone [N, 3, S, S], and where the face may be shaded beside it [N, 1, S, S]: not on lips and lids, whose colours are
-        the look's."""
+    def dressed(self, original: Tensor, mask: Tensor, look: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The makeup alone [N, 3, S, S], where the face may change beside it [N, 1, S, S], and where it may be shaded: not on lips and
+        lids, whose colours are the look's."""
         points = self.keypoints(original)
         masks, own = parts(original, points)
         made = original + mask * (worn(original, masks, own, look @ self.makeup.colours) - original)
         coloured = (2 * torch.maximum(masks["lips"], masks["eyes"])).clamp(max=1)
-        return made, mask * changeable(masks) * (1 - coloured)
+        changes = mask * changeable(masks)
+        return made, changes, changes * (1 - coloured)
 
     def forward(self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor) -> dict[str, Tensor]:
         """Original [N, 3, S, S] RGB 0..1, mask [N, 1, S, S], budget [N], goal [N, G], look [N, L]: one of its numbers is 1."""
-        made, where = self.dressed(original, mask, look)
-        latent = self.autoencoder.encoder(made)
-        offset = self.makeup(latent, self.surrogate(original), budget, goal)
-        plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)
-        return {"difference": shaded(moved, plain, made, where) - original}
+        made, changes, where = self.dressed(original, mask, look)
+        embedding = self.surrogate(original)
+        plain, moved = self._pass(self.makeup, made, embedding, budget, goal)
+        made = shaded(moved, plain, made, where)
+        plain, moved = self._pass(self.makeup.plain, made, embedding, UNSEEN * budget, goal)
+        return {"difference": combine(moved, plain, made, changes) - original}
+
+    def _pass(self, student: nn.Module, image: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """What the autoencoder makes of faces, and of them with the student's offset."""
+        latent = self.autoencoder.encoder(image)
+        offset = student(latent, embedding, budget, goal)
+        return self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)  # type: ignore[return-value]
 
 
 class PixelCodec(nn.Module):

@@ -94,7 +94,7 @@ class Trainer:
         look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()
         used = drawn(self.rivals, rng)
         with torch.no_grad():
-            made, where = self.protect.dressed(crops, self.mask, look)
+            made, _, where = self.protect.dressed(crops, self.mask, look)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 latent = self.autoencoder.encoder(made)
@@ -139,7 +139,7 @@ class Trainer:
             look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()
             goals = F.one_hot(torch.full((len(part),), goal), len(model.fast.goals)).float()
             budget = torch.full((len(part),), ALLOWANCE * BUDGET)
-            made, _ = self.protect.dressed(part, self.mask, look)
+            made, _, _ = self.protect.dressed(part, self.mask, look)
             image = (part + protect(part, self.mask, budget, goals, look)["difference"]).clamp(0, 1)
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(self.penalty(image, made))
