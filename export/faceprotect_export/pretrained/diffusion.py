@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -184,12 +185,14 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
         describe=describe, command=COMMAND.format(name), metadata=metadata,
     )  # fmt: skip
     sample: dict[str, Tensor] = {"latent": latent}
-    link: nn.Module = _Decode(codec)
+    link, exact = _Decode(codec), None
     if not options.forward_only:
         sample["image_cotangent"] = torch.randn(image.shape, generator=random)
         link = DecoderLink(codec)
+        if isinstance(net, AutoencoderTiny) and options.precision == "fp32":  # made of rectifiers, and small enough for float64
+            exact = DecoderLink(DiffusersCodec(copy.deepcopy(net).double()))
     decoder = engine(
         f"{name}-decoder", "decoder", net, link, sample, ("latent",), options, source=source, describe=describe,
         command=COMMAND.format(name), scale=per_cotangent("image_cotangent"), metadata=metadata,
     )  # fmt: skip
-    return [encoder, decoder]
+    return [encoder, replace(decoder, exact=exact)]
