@@ -8,6 +8,7 @@ inverted latent, moved as a search moves it, is to be what three steps of the de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -29,17 +30,11 @@ HELD_OUT = 64
 SPREAD = (0.0, 0.4)
 
 
-def inverted(model: LatentDiffusion, latent: Tensor) -> Tensor:
-    """The scaled latent [N, C, h, h] taken up to the highest level."""
-    for here, there in pairwise(LEVELS):
-        latent = model.moved(latent, model.predict(latent, here, model.empty.expand(len(latent), -1, -1))[0], here, there)
-    return latent
-
-
-def descended(model: LatentDiffusion, latent: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """Down through ``levels``."""
+def along(model: LatentDiffusion, latent: Tensor, levels: Sequence[int]) -> Tensor:
+    """The scaled latent [N, C, h, w] moved through the time steps, up or down."""
+    empty = model.empty.expand(len(latent), -1, -1)
     for here, there in pairwise(levels):
-        latent = model.moved(latent, model.predict(latent, here, model.empty.expand(len(latent), -1, -1))[0], here, there)
+        latent = model.moved(latent, model.predict(latent, here, empty)[0], here, there)
     return latent
 
 
@@ -56,10 +51,10 @@ class Trainer:
     def error(self, latents: Tensor, spread: Tensor) -> Tensor:
         """Squared error to the three steps, per sample [N]; ``spread`` [N]: of the offsets."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            above = inverted(self.teacher, latents).float() + spread.reshape(-1, 1, 1, 1) * torch.randn_like(latents)
-            wanted = descended(self.teacher, above, ALIGNED).float()
+            above = along(self.teacher, latents, LEVELS).float() + spread.reshape(-1, 1, 1, 1) * torch.randn_like(latents)
+            wanted = along(self.teacher, above, ALIGNED).float()
         with torch.autocast("cpu", torch.bfloat16):
-            made = descended(self.student, above, (ALIGNED[0], ALIGNED[-1])).float()
+            made = along(self.student, above, (ALIGNED[0], ALIGNED[-1])).float()
         return (made - wanted).square().mean((1, 2, 3))
 
     def step(self, latents: Tensor, number: int, steps: int) -> dict[str, float]:
