@@ -16,13 +16,14 @@ from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.store import ZOO
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.looks.reference import Reference, shipped_reference
-from faceprotect_export.modules.fast import BUDGET
+from faceprotect_export.modules.fast import BUDGET, FastProtect
 from faceprotect_export.modules.makeup import ALLOWANCE, Makeup, MakeupProtect
 from faceprotect_export.search_engines import DESCRIBE, STEP_SURROGATES
 from faceprotect_export.sources import Sources, card
 from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods.search import UNSEEN
 from faceprotect_sdk.photo import load
 
 #: Folder of the thumbnails, beside the engine's manifest, and their side in pixels.
@@ -35,12 +36,14 @@ def makeup_recipe(sources: Sources, makeup: Makeup, training: Mapping[str, Any],
     for index, crop in enumerate(sources.crops):
         goal, look = torch.eye(goals)[:1], torch.eye(looks)[index % looks][None]
         mask = torch.full((1, 1, CROP, CROP), 0.75)
-        samples.append({"original": crop, "mask": mask, "budget": torch.tensor([ALLOWANCE * BUDGET]), "goal": goal, "look": look})
+        given = {"original": crop, "mask": mask, "budget": torch.tensor([ALLOWANCE * BUDGET]), "goal": goal, "look": look}
+        samples.append({**given, "unseen": 0.02 * torch.randn(crop.shape, generator=torch.Generator().manual_seed(index))})
     describe: dict[str, dict[str, Any]] = {
         **DESCRIBE,
         "budget": {"range": (0.0004, 0.0018), "description": "the penalty to come out at, of the change beside the makeup"},
         "goal": {"range": (0.0, 1.0), "description": "1 at one of metadata.goals"},
         "look": {"range": (0.0, 1.0), "description": "1 at one of metadata.looks"},
+        "unseen": {"layout": "NCHW", "color": "RGB", "range": (-0.1, 0.1), "description": "the difference that the engine fast gives"},
     }
     recognisers = [name for name in STEP_SURROGATES if name in training["recognisers"]]
     trained = training["goals"][1:] if training["goal"] == "decoy" else training["goals"][:1]
@@ -53,10 +56,12 @@ def makeup_recipe(sources: Sources, makeup: Makeup, training: Mapping[str, Any],
 
 
 def recipe_document() -> dict[str, Any]:
-    """The recipe of the method over that engine: it maps, and descends on nothing."""
-    inputs = {name: name for name in ("original", "mask", "budget", "goal", "look")}
+    """The recipe of the method over that engine and ``fast``, which ships: it maps, and descends on nothing."""
+    first = {name: name for name in ("original", "mask", "goal")}
+    unseen = {"kind": "map", "engine": "fast", "inputs": {**first, "budget": "unseen_budget"}, "outputs": {"difference": "unseen"}}
+    inputs = {name: name for name in ("original", "mask", "budget", "goal", "look", "unseen")}
     stage = {"kind": "map", "engine": "makeup", "inputs": inputs, "outputs": {"difference": "difference"}}
-    return {"schema": 1, "name": "makeup", "stages": [stage]}
+    return {"schema": 1, "name": "makeup", "stages": [unseen, stage]}
 
 
 def build_makeup(sources: Sources, folder: Path) -> None:
@@ -79,10 +84,12 @@ def write_thumbnails(folder: Path, makeup: Makeup, references: list[Reference], 
 
 @torch.no_grad()
 def made_by(sources: Sources, makeup: Makeup, crop: Tensor, look: int, goal: int = 0, budget: float = ALLOWANCE * BUDGET) -> Tensor:
-    """The crop [1, 3, S, S] as the engine would leave it."""
-    protect = MakeupProtect(sources.autoencoder(), sources.student("conv")[0], sources.keypoints(), makeup)
-    given = [torch.from_numpy(face_mask()), torch.tensor([budget]), torch.eye(len(makeup.fast.goals))[goal][None]]
-    found = protect(crop, *given, torch.eye(len(makeup.looks))[look][None])
+    """The crop [1, 3, S, S] as the recipe would leave it."""
+    autoencoder, surrogate = sources.autoencoder(), sources.student("conv")[0]
+    mask, goals = torch.from_numpy(face_mask()), torch.eye(len(makeup.fast.goals))[goal][None]
+    unseen = FastProtect(autoencoder, surrogate, sources.fast())(crop, mask, torch.tensor([UNSEEN * budget]), goals)["difference"]
+    protect = MakeupProtect(autoencoder, surrogate, sources.keypoints(), makeup)
+    found = protect(crop, mask, torch.tensor([budget]), goals, torch.eye(len(makeup.looks))[look][None], unseen)
     return (crop + found["difference"]).clamp(0, 1)  # type: ignore[no-any-return]
 
 

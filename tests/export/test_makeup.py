@@ -233,6 +233,7 @@ def test_what_ships_says_what_torch_does(face: tuple[Tensor, Tensor]) -> None:
     module = MakeupProtect(SOURCES.autoencoder(), SOURCES.student("conv")[0], SOURCES.keypoints(), trained)
     given = {"original": face[0], "mask": torch.from_numpy(face_mask()), "budget": torch.tensor([0.00072])}
     given |= {"goal": torch.eye(len(trained.fast.goals))[:1], "look": torch.eye(len(trained.looks))[1:2]}
+    given["unseen"] = torch.full((1, 3, 256, 256), 0.02)
     with torch.no_grad():
         found = module(**given)["difference"].numpy()
     with Store([ZOO]).open("makeup", "cpu") as engine:

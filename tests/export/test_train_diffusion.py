@@ -97,6 +97,8 @@ def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, t
     words = [crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", 1, "--targets", found, "--apart", 1]
     assert CliRunner().invoke(fast.main, [str(word) for word in words]).exit_code == 2  # six of four
     run(fast.main, *words, "--count", 2)
+    facts = checkpoint.load(tmp_path / "weights.safetensors")[1]
+    assert (facts["targets"], facts["apart"], facts["realism"]) == (1.0, 1.0, 0.0)
     row = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[0])
     assert 0 < row["unlike"] < 2 and 0 <= row["common"] <= 1.001
 

@@ -4,8 +4,8 @@
 fine-tuned for a look, in colours and against recognisers at once. :class:`MakeupProtect` takes the two apart. The colours, which the
 published loss asks for as histograms, are put on in closed form (``looks/colours.py``): exact, at the photo's own sharpness, and a look
 is a hundred numbers. What is left to learn is the change beside them that recognisers do not survive: that of the one-pass student
-(``modules/fast.py``, the denoiser asked once): once with low-rank additions to its weights (Hu et al. 2021, arXiv 2106.09685, eq. 3), as
-shade that is to be seen, and once as it is, on the made-up face, with so little room that it is not.
+(``modules/fast.py``, the denoiser asked once), with low-rank additions to its weights (Hu et al. 2021, arXiv 2106.09685, eq. 3), as
+shade that is to be seen. Beside it the recipe has a pass of the student as it is, with so little room that it is not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from faceprotect_export.looks.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast
-from faceprotect_export.objectives.search import combine, luma
+from faceprotect_export.objectives.search import luma
 
 #: Rank of the additions.
 RANK = 16
 #: Makeup is there to be seen: of the change beside it, this many times as much is meant by what the student knows as its budget.
 ALLOWANCE = 2.0
-#: Of the budget, what the student as it is may spend on the made-up face: with the medium one, a third of what the medium of ``fast`` is.
-UNSEEN = 0.08
 #: Side of the window that the change beside the makeup is averaged over, twice.
 SMOOTH = 11
 #: The darkest that skin is taken for where its brightness is divided by.
@@ -75,7 +73,7 @@ class Makeup(nn.Module):
 
     def __init__(self, fast: Fast, looks: Sequence[str], colours: Tensor, rank: int = RANK) -> None:
         super().__init__()
-        self.plain, self.fast, self.looks, self.rank = fast, copy.deepcopy(fast), tuple(looks), rank
+        self.fast, self.looks, self.rank = copy.deepcopy(fast), tuple(looks), rank
         adapt(self.fast.unet, rank)
         self.register_buffer("colours", colours)
         for name, parameter in self.named_parameters():
@@ -123,20 +121,20 @@ class MakeupProtect(nn.Module):
         changes = mask * changeable(masks)
         return made, changes, changes * (1 - coloured)
 
-    def forward(self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor) -> dict[str, Tensor]:
-        """Original [N, 3, S, S] RGB 0..1, mask [N, 1, S, S], budget [N], goal [N, G], look [N, L]: one of its numbers is 1."""
-        made, changes, where = self.dressed(original, mask, look)
-        embedding = self.surrogate(original)
-        plain, moved = self._pass(self.makeup, made, embedding, budget, goal)
-        made = shaded(moved, plain, made, where)
-        plain, moved = self._pass(self.makeup.plain, made, embedding, UNSEEN * budget, goal)
-        return {"difference": combine(moved, plain, made, changes) - original}
+    def forward(
+        self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor, unseen: Tensor
+    ) -> dict[str, Tensor]:
+        """Original [N, 3, S, S] RGB 0..1, mask [N, 1, S, S], budget [N], goal [N, G], look [N, L]: one of its numbers is 1.
 
-    def _pass(self, student: nn.Module, image: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """What the autoencoder makes of faces, and of them with the student's offset."""
-        latent = self.autoencoder.encoder(image)
-        offset = student(latent, embedding, budget, goal)
-        return self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)  # type: ignore[return-value]
+        ``unseen`` [N, 3, S, S]: the difference that the student as it is makes of the face without makeup; hair, glasses, teeth and
+        eyeballs are left out of it.
+        """
+        made, changes, where = self.dressed(original, mask, look)
+        latent = self.autoencoder.encoder(made)
+        offset = self.makeup(latent, self.surrogate(original), budget, goal)
+        plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)
+        made = shaded(moved, plain, made, where)
+        return {"difference": (made + changes * unseen).clamp(0, 1) - original}
 
 
 class PixelCodec(nn.Module):

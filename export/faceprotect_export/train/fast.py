@@ -68,14 +68,14 @@ class Prices:
 
 
 class Targets:
-    """What searches found, by row of the crops; without those ``apart`` that are held out."""
+    """What searches found, by row of the crops; without those ``held`` out."""
 
-    def __init__(self, files: Sequence[Path], apart: NDArray[np.int64]) -> None:
+    def __init__(self, files: Sequence[Path], held: NDArray[np.int64]) -> None:
         self.found: dict[int, NDArray[np.float16]] = {}
         for file in files:
             with np.load(file) as read:
                 self.found |= dict(zip(read["rows"].tolist(), read["differences"], strict=True))
-        for row in apart.tolist():
+        for row in held.tolist():
             self.found.pop(row, None)
         self.rows = np.array(sorted(self.found), np.int64)
 
@@ -221,8 +221,8 @@ def main(
     sources = Sources(weights, ())
     data = read_crops(list(crops), CROP)
     order = np.random.default_rng(seed).permutation(len(data))
-    apart = min(HELD_OUT, len(order) // 4)
-    held, known = order[:apart], order[apart:]
+    left_out = min(HELD_OUT, len(order) // 4)
+    held, known = order[:left_out], order[left_out:]
     rivals, goals = read_rivals(sources, teachers, margin)
     searched = Targets(targets, held) if targets else None
     if searched and len(searched.rows) < count // 2:

@@ -140,7 +140,7 @@ class Trainer:
             goals = F.one_hot(torch.full((len(part),), goal), len(model.fast.goals)).float()
             budget = torch.full((len(part),), ALLOWANCE * BUDGET)
             made, _, _ = self.protect.dressed(part, self.mask, look)
-            image = (part + protect(part, self.mask, budget, goals, look)["difference"]).clamp(0, 1)
+            image = (part + protect(part, self.mask, budget, goals, look, torch.zeros_like(part))["difference"]).clamp(0, 1)
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(self.penalty(image, made))
             rows.setdefault("concentrated", []).append(concentrated(image, made))

@@ -4,8 +4,8 @@
 coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
 with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
 learnt what a search finds. ``auto``: the same with less room, and where that is not enough the search of ``latent`` from there.
-``makeup``: as ``fast``, under a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882). The recipe of that name
-(``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
+``makeup``: a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882), with a little of ``fast``. The recipe of that
+name (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
 array               shape                   content
@@ -18,6 +18,7 @@ array               shape                   content
 ``zero_offset``     as the searched offset  zeros
 ``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
 ``start_budget``    [1]                     what the pass that ``auto`` begins with is asked to come out at
+``unseen_budget``   [1]                     what the pass of ``makeup`` that is not to be seen is asked to come out at
 ``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
 ``look``            [1, L]                  1 at the name of the look, in the order of the engine that has looks
 ==================  ======================  ==========================================================
@@ -49,6 +50,8 @@ DODGE = "dodge"
 #: Of the budget, what the first pass of ``auto`` is asked to spend. The more, the broader all noses come out alike; the less, the less
 #: is found by few steps (``benchmarks/README.md``).
 START = 0.3
+#: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
+UNSEEN = 0.08
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -171,6 +174,7 @@ class Search:
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
             "budget": np.array([request.budget], np.float32),
             "start_budget": np.array([START * request.budget], np.float32),
+            "unseen_budget": np.array([UNSEEN * request.budget], np.float32),
             **self._goal(request),
             **self._looks(),
         }
@@ -183,14 +187,14 @@ class Search:
         return arrays
 
     def _goal(self, request: SearchRequest) -> dict[str, NDArray[np.float32]]:
-        """Array ``goal`` for the engine of the recipe that has goals; raises UsageError for a decoy that it has not learnt."""
-        wanted = request.decoy or DODGE
+        """Array ``goal`` for the engines of the recipe that have goals; raises UsageError for a decoy that one of them has not learnt."""
+        wanted, found = request.decoy or DODGE, dict[str, NDArray[np.float32]]()
         for facts in self._asked("goal"):
             goals, learnt = facts["goals"], facts.get("trained_goals", facts["goals"])
             if wanted not in learnt:
                 raise UsageError(f"'{self.name}' has not learnt the goal '{wanted}', only {', '.join(learnt)}. Use --method latent")
-            return {"goal": np.array([[float(goal == wanted) for goal in goals]], np.float32)}
-        return {}
+            found["goal"] = np.array([[float(goal == wanted) for goal in goals]], np.float32)
+        return found
 
     def _looks(self) -> dict[str, NDArray[np.float32]]:
         """Array ``look`` for the engine of the recipe that has looks; raises UsageError for one that it has not."""
