@@ -168,12 +168,12 @@ def surrogate_recipe(
         loss="similarity",
         describe=DESCRIBE,
         weights=precision,
-        exact=surrogate_function(copy.deepcopy(recogniser).double()),
+        exact=None if half else surrogate_function(copy.deepcopy(recogniser).double()),
         manifest=surrogate_manifest(parsed, {**parsed.source, "sha256": sha256_file(path), "file": path.name}, recogniser),
     )
     if not half:
         return recipe
-    return replace(recipe, arithmetic="fp16", fold="load", gradient_scale=SCALE, tolerance=HALF_TOLERANCE, cosine=HALF_COSINE, exact=None)
+    return replace(recipe, arithmetic="fp16", fold="load", gradient_scale=SCALE, tolerance=HALF_TOLERANCE, cosine=HALF_COSINE)
 
 
 def _check_input(recogniser: CropRecogniser, path: Path) -> None:

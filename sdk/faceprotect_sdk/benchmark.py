@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.backends.cuda import Cuda
+from faceprotect_engines.backends.tensorrt import load_library
 from faceprotect_engines.errors import DeviceUnavailable
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_engines.store import Store
@@ -43,8 +44,8 @@ class Report:
 
     ``per_second``: 1 / ``p50_s``. ``cold_start_s``: from opening to the first result, imports of the runtime included.
     ``peak_rss_mb``: of the whole process since its start, or None where the platform does not say.
-    ``device_mb``: how much less of the GPU's memory is free than before opening, whoever took it (what is opened keeps its memory, so
-    that this is the peak, too); None where there is no GPU.
+    ``device_mb``: how much less of the GPU's memory is free at the end than before opening, whoever took it: what stays taken, without the
+    CUDA context itself and without what building a plan took meanwhile; None where there is no GPU.
     ``stages``: of a method, per stage of ``ProtectResult.timings``, seconds by the names p50_s to p99_s; None for an engine.
     ``power``: see :func:`power_state`.
     """
@@ -123,14 +124,18 @@ class DeviceMemory:
 
     def __init__(self, device: str) -> None:
         try:
-            self._cuda = None if device.endswith("cpu") else Cuda()
+            folders = load_library(device).folders if device == "rtx" else ()  # it bundles the CUDA runtime
+            self._cuda = None if device.endswith("cpu") else Cuda(folders)
         except DeviceUnavailable:
             self._cuda = None
         self._free = self._cuda.memory()[0] if self._cuda else 0
 
     def taken_mb(self) -> float | None:
-        """MB (10^6 bytes) by which less is free than at the start; None without a GPU."""
-        return round((self._free - self._cuda.memory()[0]) / 1e6, 1) if self._cuda else None
+        """MB (10^6 bytes) by which less is free than at the start; None without a GPU. To be asked once."""
+        if self._cuda is None:
+            return None
+        with closing(self._cuda) as cuda:
+            return round((self._free - cuda.memory()[0]) / 1e6, 1)
 
 
 def random_input(tensor: TensorSpec, generator: np.random.Generator) -> NDArray[Any]:

@@ -181,9 +181,22 @@ def test_buffers_that_stay_bound_give_the_same(tmp_path: Path) -> None:
     with store.open("square") as plain:
         for x, y in zip(xs, found, strict=True):
             assert np.array_equal(y, plain.run({"x": x})["y"])
+    assert ort.records(bound)
+    failing = ort.BoundOrtEngine(store.manifest("square").spec, _Failing(session), "cpu")
+    assert not ort.records(failing)
     bound.close()
     with pytest.raises(EngineError, match="closed"):
         bound.run({"x": xs[0]})
+
+
+class _Failing:
+    """A session that fails as a recording may: in a run."""
+
+    def __init__(self, session: Any) -> None:
+        self.io_binding = session.io_binding
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
 
 
 def test_a_graph_that_cannot_be_recorded_runs_without() -> None:

@@ -176,7 +176,8 @@ def test_the_library_and_its_cuda_have_what_is_called() -> None:
     assert {"set_device_memory", "set_tensor_address", "execute_async_v3"} <= set(dir(trt.IExecutionContext))
     assert "memory" in trt.IExecutionContext.set_device_memory.__doc__ and "size" in trt.IExecutionContext.set_device_memory.__doc__
     runtime = cuda._load(library.folders)
-    for name in ("StreamBeginCapture", "StreamEndCapture", "GraphInstantiateWithFlags", "GraphLaunch", "GraphDestroy", "GraphExecDestroy"):
+    streams = ("StreamCreateWithFlags", "StreamBeginCapture", "StreamEndCapture")
+    for name in (*streams, "GraphInstantiateWithFlags", "GraphLaunch", "GraphDestroy", "GraphExecDestroy"):
         assert getattr(runtime, f"cuda{name}")
 
 

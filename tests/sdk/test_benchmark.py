@@ -144,9 +144,17 @@ def test_memory_of_the_gpu_is_what_is_less_free(monkeypatch: pytest.MonkeyPatch)
     free = iter([(900_000_000, 1), (650_000_000, 1)])
 
     class Gpu:
+        closed = False
+
+        def __init__(self, folders: object) -> None: ...
+
         def memory(self) -> tuple[int, int]:
             return next(free)
 
+        def close(self) -> None:
+            Gpu.closed = True
+
     monkeypatch.setattr(benchmark, "Cuda", Gpu)
-    assert benchmark.DeviceMemory("rtx").taken_mb() == 250.0
+    assert benchmark.DeviceMemory("cuda").taken_mb() == 250.0
+    assert Gpu.closed
     assert benchmark.DeviceMemory("cpu").taken_mb() is None

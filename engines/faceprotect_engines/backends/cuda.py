@@ -13,6 +13,7 @@ from faceprotect_engines.spec import Array
 
 _OUT_OF_MEMORY = 2
 _TO_DEVICE, _TO_HOST = 1, 2
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: else the default stream of others would wait for this one, and break its recording
 _OWN_THREAD = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is theirs
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, -Minor
 
@@ -29,7 +30,7 @@ class Cuda:
             reason = self._message(code) if code else "none found"
             raise DeviceUnavailable(f"no CUDA device is there ({reason}); see: faceprotect-sdk doctor")
         self.stream = ctypes.c_void_p()
-        self._check(self._library.cudaStreamCreate(ctypes.byref(self.stream)), "a stream")
+        self._check(self._library.cudaStreamCreateWithFlags(ctypes.byref(self.stream), _NON_BLOCKING), "a stream")
 
     def facts(self) -> dict[str, Any]:
         """Name, compute capability, total memory, driver's and runtime's CUDA version of device 0."""
@@ -87,16 +88,18 @@ class Cuda:
         if self._library.cudaStreamBeginCapture(self.stream, _OWN_THREAD):
             self._library.cudaGetLastError()
             return 0
-        done, graph, made = work(), ctypes.c_void_p(), ctypes.c_void_p()
-        code = self._library.cudaStreamEndCapture(self.stream, ctypes.byref(graph))
-        if not code and done:
-            code = self._library.cudaGraphInstantiateWithFlags(ctypes.byref(made), graph, ctypes.c_ulonglong(0))
-        if graph:
-            self._library.cudaGraphDestroy(graph)
-        if code or not done:
-            self._library.cudaGetLastError()  # or the next call would report it
-            return 0
-        return int(made.value or 0)
+        done, graph, made = False, ctypes.c_void_p(), ctypes.c_void_p()
+        try:
+            done = work()
+        finally:  # or the stream would stay in recording
+            code = self._library.cudaStreamEndCapture(self.stream, ctypes.byref(graph))
+            if not code and done:
+                code = self._library.cudaGraphInstantiateWithFlags(ctypes.byref(made), graph, ctypes.c_ulonglong(0))
+            if graph:
+                self._library.cudaGraphDestroy(graph)
+            if code or not done:
+                self._library.cudaGetLastError()  # or the next call would report it
+        return int(made.value or 0) if done and not code else 0
 
     def launch(self, graph: int) -> None:
         """Run what was recorded, in the stream."""

@@ -28,6 +28,10 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _ERRORS_ONLY = 3
+#: ONNX Runtime records a CUDA graph in a mode in which no other thread may touch the GPU: bound engines take turns, in all of a process.
+_TURN = threading.Lock()
+#: Runs after which it has recorded one, if it can.
+_RECORDED_BY = 3
 #: How ONNX Runtime's allocators, the C++ library's and CUDA's say it.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
 _LESS = "Close other programs, or use --threads 1, or --device cpu where this is a GPU"
@@ -69,14 +73,13 @@ class OrtEngine(BaseEngine):
 class BoundOrtEngine(OrtEngine):
     """The same with buffers that stay on the device between runs, at addresses that a CUDA graph can be recorded with.
 
-    For graphs of fixed sizes. One run at a time: a second thread waits.
+    For graphs of fixed sizes. One run at a time, of all engines of this kind: a second thread waits.
     """
 
     def __init__(self, spec: EngineSpec, session: Any, device: str) -> None:
         """As :class:`OrtEngine`; takes the device's memory for every input and output."""
         super().__init__(spec, session, device)
         value = importlib.import_module("onnxruntime").OrtValue
-        self._lock = threading.Lock()
         self._binding = session.io_binding()
         self._values = {
             tensor.name: value.ortvalue_from_numpy(tensor.zeros(), device, 0) for tensor in (*spec.inputs, *spec.outputs)
@@ -87,14 +90,16 @@ class BoundOrtEngine(OrtEngine):
             self._binding.bind_ortvalue_output(tensor.name, self._values[tensor.name])
 
     def _run(self, session: Any, feeds: dict[str, Array]) -> dict[str, Array]:
-        with self._lock:
+        with _TURN:
+            if self._binding is None:
+                raise EngineError(f"engine '{self.spec.name}' was closed while running")
             for name, array in feeds.items():
                 self._values[name].update_inplace(array)
             session.run_with_iobinding(self._binding)
             return {name: np.array(self._values[name].numpy()) for name in self._names}
 
     def _release(self) -> None:
-        with self._lock:
+        with _TURN:
             self._binding, self._values = None, {}
         super()._release()
 
@@ -140,9 +145,26 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     if not bound:
         return OrtEngine(manifest.spec, session, device)
     try:
-        return BoundOrtEngine(manifest.spec, session, device)
+        engine = BoundOrtEngine(manifest.spec, session, device)
+        if records(engine):
+            return engine
+        engine.close()
+        return BoundOrtEngine(manifest.spec, _session(runtime, graph, options, provider, recorded=False), device)
     except runtime_errors() as error:
         raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs ({error}). {_LESS}") from error
+
+
+def records(engine: OrtEngine) -> bool:
+    """Whether runs on zeros go well for as long as recording takes: a graph that cannot be recorded may say so only then."""
+    zeros = {tensor.name: tensor.zeros() for tensor in engine.spec.inputs}
+    try:
+        for _ in range(_RECORDED_BY):
+            engine.run(zeros)
+    except OutOfMemory:
+        raise
+    except EngineError:
+        return False
+    return True
 
 
 def _session(runtime: Any, graph: Path, options: Any, provider: str, recorded: bool) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
+from faceprotect_engines.errors import OutOfMemory
+
 
 class Device(Protocol):
     """What of ``backends.cuda.Cuda`` this takes."""
@@ -33,16 +35,27 @@ class Scratch:
         """One more user, who needs `size` bytes; raises OutOfMemory. The address may change for all of them."""
         with self.lock:
             if size > self.size:
-                address = device.allocate(size)
-                if self.address:
-                    device.free(self.address)
-                self.address, self.size = address, size
+                self._grow(device, size)
             self._users += 1
 
+    def _grow(self, device: Device, size: int) -> None:
+        """A larger block instead of the one there is, whose content nobody needs: never both at once."""
+        before = self.size
+        self._drop(device)
+        try:
+            self.address, self.size = device.allocate(size), size
+        except OutOfMemory:
+            if before:
+                self.address, self.size = device.allocate(before), before
+            raise
+
+    def _drop(self, device: Device) -> None:
+        if self.address:
+            device.free(self.address)
+        self.address, self.size = 0, 0
+
     def leave(self, device: Device) -> None:
-        """One user less; the last gives the memory back."""
-        with self.lock:
-            self._users -= 1
-            if not self._users and self.address:
-                device.free(self.address)
-                self.address, self.size = 0, 0
+        """One user less; the last gives the memory back. To be called with :attr:`lock` held."""
+        self._users -= 1
+        if not self._users:
+            self._drop(device)

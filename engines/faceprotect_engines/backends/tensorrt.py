@@ -143,26 +143,30 @@ class TensorRTEngine(BaseEngine):
         self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self._context is None:
             raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it. Close other programs on it, or use --device cpu")
-        scratch.join(cuda, int(self._engine.device_memory_size_v2))
         self._buffers: dict[str, int] = {}
+        scratch.join(cuda, int(self._engine.device_memory_size_v2))
         try:
             for tensor in (*spec.inputs, *spec.outputs):
                 self._buffers[tensor.name] = cuda.allocate(tensor.zeros().nbytes)
                 self._context.set_tensor_address(tensor.name, self._buffers[tensor.name])
-        except EngineError:
-            self._free()  # what is left of a GPU that was full must not stay taken
+        except BaseException:
+            self._release()  # what is left of a GPU that was full must not stay taken
             raise
 
     def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        found = {tensor.name: np.empty_like(tensor.zeros()) for tensor in self.spec.outputs}
         with self._scratch.lock:
-            for name, array in feeds.items():
-                self._cuda.upload(self._buffers[name], array)
-            self._move()
-            self._compute()
-            found = {tensor.name: np.empty_like(tensor.zeros()) for tensor in self.spec.outputs}
-            for name, array in found.items():
-                self._cuda.download(array, self._buffers[name])
-            self._cuda.synchronize()
+            if self._context is None:
+                raise EngineError(f"engine '{self.spec.name}' was closed while running")
+            try:
+                for name, array in feeds.items():
+                    self._cuda.upload(self._buffers[name], array)
+                self._move()
+                self._compute()
+                for name, array in found.items():
+                    self._cuda.download(array, self._buffers[name])
+            finally:
+                self._cuda.synchronize()  # whatever happened: the next engine computes in the same memory
         return found
 
     def _move(self) -> None:
@@ -191,17 +195,15 @@ class TensorRTEngine(BaseEngine):
             self._cuda.forget(self._graph)
         self._graph, self._runs = 0, 0
 
-    def _free(self) -> None:
-        for address in self._buffers.values():
-            self._cuda.free(address)
-        self._buffers.clear()
-        self._scratch.leave(self._cuda)
-
     def _release(self) -> None:
-        self._forget()
-        self._free()
-        self._context = self._engine = self._runtime = None
-        self._cuda.close()
+        with self._scratch.lock:
+            self._forget()
+            for address in self._buffers.values():
+                self._cuda.free(address)
+            self._buffers.clear()
+            self._scratch.leave(self._cuda)
+            self._context = self._engine = self._runtime = None
+            self._cuda.close()
 
 
 def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path, scratch: Scratch) -> TensorRTEngine:
@@ -219,7 +221,7 @@ def open_tensorrt(manifest: Manifest, graph: Path, device: str, cache: Path, scr
     try:
         facts = plan_facts(manifest, library.name, library.version, {"workspace": WORKSPACE}, {**cuda.facts(), **system_facts()})
         return TensorRTEngine(manifest.spec, library, PlanStore(cache).get(facts, build), cuda, scratch)
-    except EngineError:
+    except BaseException:
         cuda.close()
         raise
 

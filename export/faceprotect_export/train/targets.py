@@ -58,21 +58,22 @@ def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
 @click.option("--seed", default=0, show_default=True, help="Which crops, in which order, and of the searches' draws.")
 @click.option("--threads", default=1, show_default=True)
 def main(crops: tuple[Path, ...], method: str, count: int, steps: int, out: Path, seed: int, threads: int) -> None:
-    """Search, and write what was found."""
+    """Search, and write what was found; ``train/fast.py --targets`` has to be given the same CROPS in the same order."""
     data = read_crops(list(crops), CROP)
-    rows = np.random.default_rng(seed).permutation(len(data))[:count]
+    order, about = np.random.default_rng(seed).permutation(len(data)), f"{method}, {steps} steps, {len(data)} crops, seed {seed}"
     found: list[NDArray[np.float16]] = []
     if out.is_file():
         with np.load(out) as kept:
-            if not np.array_equal(kept["rows"], rows[: len(kept["rows"])]):
-                raise click.UsageError(f"{out} holds searches of other crops or of another seed. Choose another --out")
+            if str(kept["about"]) != about:
+                raise click.UsageError(f"{out} holds other searches: {kept['about']}. Choose another --out")
             found = list(kept["differences"])
+    rows = order[: max(count, len(found))]
     searcher = Searcher(method, steps, threads)
     for number in tqdm(range(len(found), len(rows)), initial=len(found), total=len(rows)):
         found.append(searcher(data[rows[number]], seed + number).astype(np.float16))
         if len(found) % SAVED_EVERY == 0 or len(found) == len(rows):
             beside = out.with_suffix(".part.npz")
-            np.savez(beside, rows=rows[: len(found)], differences=np.stack(found))
+            np.savez(beside, about=about, rows=rows[: len(found)], differences=np.stack(found))
             beside.replace(out)
 
 
