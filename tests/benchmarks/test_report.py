@@ -138,7 +138,8 @@ SHOWN = ("dodge", "dodge_sface", "style", "auto", "diffusion", "makeup")
 PAGES = {
     "README.md": SHOWN,
     "benchmarks/README.md": (
-        *("held_out", "held_out_sface", "ablations", "ablations_style", "ablations_diffusion", "literal", "both", "decoy", "impersonate"),
+        *("held_out", "held_out_sface", "ablations", "ablations_style", "ablations_diffusion", "ablations_distilled"),
+        *("literal", "both", "decoy", "impersonate"),
     ),
 }
 
