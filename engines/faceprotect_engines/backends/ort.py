@@ -149,9 +149,12 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
         if records(engine):
             return engine
         engine.close()
+        del session  # or the GPU would hold the weights twice
         return BoundOrtEngine(manifest.spec, _session(runtime, graph, options, provider, recorded=False), device)
     except runtime_errors() as error:
-        raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs ({error}). {_LESS}") from error
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs. {_LESS}") from error
+        raise DeviceUnavailable(f"device '{device}' cannot run engine '{manifest.name}': {error}") from error
 
 
 def records(engine: OrtEngine) -> bool:
