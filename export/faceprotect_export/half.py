@@ -1,7 +1,8 @@
 """Type an ONNX graph for float16 arithmetic (TensorRT 11 has no FP16 flag: precision is in the graph).
 
 Convolutions and matrix products run in float16, and so does what only passes values on between them. Sums, norms, exponentials and
-divisions stay float32, and so do inputs and outputs.
+divisions stay float32, and so do inputs and outputs. So does a product with a matrix that float16 does not hold as it is: weights were
+rounded before, but not the coefficients that resample a picture, and what is off there is seen by every layer behind it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+#: What gives the numbers of a constant in another order or shape.
+_REORDERED = {"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand"}
 _LIGHT = {
     "Relu", "PRelu", "LeakyRelu", "Add", "Sub", "Mul", "Neg", "Where", "Clip", "Concat", "Reshape", "Transpose", "Slice", "Pad",
     "Expand", "DepthToSpace", "MaxPool", "AveragePool", "Unsqueeze", "Gather", "Split", "Greater", "LessOrEqual", "Less",
@@ -28,6 +31,8 @@ class _Typist:
         self.constants = {t.name: t for t in model.graph.initializer}
         self.kinds.update({t.name: t.data_type for t in model.graph.initializer})
         self.half = {name for name, kind in self.kinds.items() if kind == TensorProto.FLOAT16}
+        #: Constants that float16 does not hold as they are.
+        self.inexact = {t.name for t in model.graph.initializer if _loses(t)}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers = list(model.graph.initializer)
         self._converted: dict[tuple[str, bool], str] = {}
@@ -61,12 +66,14 @@ class _Typist:
 
     def wants_half(self, node: onnx.NodeProto) -> bool:
         if node.op_type in _HEAVY:
-            return True
+            return node.op_type != "MatMul" or self.inexact.isdisjoint(node.input)
         data = [n for n in node.input if n and self.is_float(n) and n not in self.constants]
         return node.op_type in _LIGHT and bool(data) and all(n in self.half for n in data)
 
     def visit(self, node: onnx.NodeProto) -> None:
         half = self.wants_half(node)
+        if node.op_type in _REORDERED and node.input[0] in self.inexact:
+            self.inexact |= set(node.output)
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:]
@@ -77,6 +84,15 @@ class _Typist:
         self.nodes.append(copy)
         if half:
             self.half |= {n for n in node.output if self.is_float(n)}
+
+
+def _loses(tensor: TensorProto) -> bool:
+    """Whether float16 changes a number of a constant; one in another file is taken for weights, which are rounded."""
+    if tensor.data_type != TensorProto.FLOAT or tensor.data_location == TensorProto.EXTERNAL:
+        return False
+    array = numpy_helper.to_array(tensor)
+    with np.errstate(over="ignore"):
+        return not np.array_equal(array.astype(np.float16).astype(np.float32), array)
 
 
 def half_arithmetic(model: onnx.ModelProto) -> onnx.ModelProto:

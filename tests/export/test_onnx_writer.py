@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -199,6 +200,24 @@ def test_half_arithmetic_takes_weights_as_they_are_stored(tmp_path: Path) -> Non
     exact = gradient_function(loss_of(round_weights(network())), ["x"])(IMAGE)
     made = run_onnx(tmp_path / "half.onnx", {k: v.numpy() for k, v in IMAGE.items()})
     assert compare(exact["grad_x"].numpy(), made["grad_x"]).cosine > 0.999
+
+
+@pytest.mark.parametrize("fold", ["export", "load"])
+def test_half_arithmetic_resamples_in_full(tmp_path: Path, fold: Literal["export", "load"]) -> None:
+    """Coefficients of resampling are no weights, which were rounded: what float16 does to them would be an error of every image."""
+    torch.manual_seed(0)
+    rows, net = torch.rand(20, 32), nn.Sequential(nn.Flatten(), nn.Linear(3 * 20 * 32, 8)).requires_grad_(False).eval()
+    sample = {"x": torch.rand(1, 3, 32, 32)}
+
+    def function(x: Tensor) -> dict[str, Tensor]:
+        return {"loss": weighted(net(rows @ x))}
+
+    round_weights(net)
+    model = write(trace(function, sample, ["x"]), tmp_path / "half.onnx", weights="fp16", arithmetic="fp16", fold=fold)
+    types = {i.name: i.type.tensor_type.elem_type for i in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    products = [types.get(node.output[0], TensorProto.FLOAT) for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert products.count(TensorProto.FLOAT) == 2  # there, and back with the gradient
+    assert TensorProto.FLOAT16 in products
 
 
 def test_half_arithmetic_keeps_the_gradient_of_a_max_pool(tmp_path: Path) -> None:
