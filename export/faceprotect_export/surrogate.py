@@ -155,8 +155,10 @@ def surrogate_recipe(
     recogniser = CropRecogniser(load_onnx(path, parsed.output), parsed.input).eval()
     _check_input(recogniser, path)
     _check_reading(recogniser, path)
+    manifest = surrogate_manifest(parsed, {**parsed.source, "sha256": sha256_file(path), "file": path.name}, recogniser)
     if half:
         round_weights(recogniser.net)
+        manifest["build"]["command"] += " --precision fp16"
     tensors = [torch.from_numpy(np.asarray(i, np.float32)) for i in images] or smooth_samples(5)
     recipe = EngineRecipe(
         name=name or path.stem,
@@ -168,7 +170,7 @@ def surrogate_recipe(
         describe=DESCRIBE,
         weights=precision,
         exact=None if half else surrogate_function(copy.deepcopy(recogniser).double()),
-        manifest=surrogate_manifest(parsed, {**parsed.source, "sha256": sha256_file(path), "file": path.name}, recogniser),
+        manifest=manifest,
     )
     if not half:
         return recipe

@@ -74,6 +74,7 @@ def test_golden_outputs_are_reproduced(model: Path, tmp_path: Path, precision: A
     assert set(errors) == {"embedding", "similarity", "grad_image"}
     assert max(errors.values()) < 1e-4
     assert manifest.precision["arithmetic"] == {"fp32": "float32", "fp16": "float16"}[precision]
+    assert ("--precision fp16" in manifest.build["command"]) == (precision == "fp16")
     kinds = {node.op_type for node in onnx.load(str(tmp_path / "engine" / "model.onnx")).graph.node if node.op_type == "Cast"}
     assert bool(kinds) == (precision == "fp16")
 

@@ -141,6 +141,7 @@ def engine(
     half = options.precision == "fp16"
     if half:
         round_weights(module)
+        command += " --precision fp16"
     tolerance, cosine = TOLERANCE[options.precision]
     return EngineRecipe(
         name=name, role=role, function=function, samples=[sample], variables=() if options.forward_only else tuple(variables), loss=loss,
