@@ -13,7 +13,8 @@ that the backward pass runs for nothing on the way forward (`benchmarks/sd_recip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from faceprotect_engines.engine import BaseEngine, Engine
 from faceprotect_engines.errors import EngineCorrupt, RecipeError
 from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, check_name, resolve_inside
-from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
+from faceprotect_engines.spec import Array, EngineSpec, TensorSpec, fixed
 
 Links = Callable[[str | Path], Engine]
 #: File of the empty prompt's embedding [1, tokens, width], beside the manifest of an inversion.
@@ -36,16 +37,27 @@ class _Noise:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.latent, self.embedding, self.maps = (engine.spec.input(name) for name in ("latent", "embedding", "maps"))
-        self._nothing = {tensor.name: tensor.zeros() for tensor in engine.spec.inputs}
+        self._nothing = {tensor.name: fixed(tensor.zeros()) for tensor in engine.spec.inputs}
 
-    def __call__(self, latent: Array, time: Array, embedding: Array, **further: Array) -> dict[str, Array]:
-        return self.engine.run({**self._nothing, "latent": latent, "time": np.ravel(time), "embedding": embedding, **further})
+    def __call__(
+        self, outputs: Collection[str], latent: Array, time: Array, embedding: Array, **further: Array
+    ) -> dict[str, Array]:
+        feeds = {**self._nothing, "latent": latent, "time": np.ravel(time), "embedding": embedding, **further}
+        return self.engine.run(feeds, outputs)
 
 
 class _Chain(BaseEngine):
     """The caller keeps the links, but for those in `owned`, which are closed with the chain."""
 
     owned: Sequence[Engine] = ()
+
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        found = self._follow(feeds, outputs)
+        return {name: found[name] for name in outputs}
+
+    @abstractmethod
+    def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Any]:
+        """Run the links, those that only other outputs than these need left out."""
 
     def _release(self) -> None:
         for engine in self.owned:
@@ -63,16 +75,16 @@ class InversionChain(_Chain):
     ) -> None:
         """Read the links' specs; nothing runs."""
         self._encoder, self._noise, self._times, self._moves = encoder, _Noise(noise), times, moves
-        self._empty = np.asarray(empty, np.float32)
+        self._empty = fixed(np.asarray(empty, np.float32))
         levels = [replace(self._noise.latent, name=f"level_{number}") for number in range(len(times) + 1)]
         outputs = (*levels, replace(self._noise.embedding, name="embedding"))
         super().__init__(EngineSpec(name, (encoder.spec.input("image"),), outputs), noise.device)
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Array]:
         latent = self._encoder.run(feeds)["latent"]
         found = {"level_0": latent}
         for number, time in enumerate(self._times):
-            noise = self._noise(latent, np.array([time], np.float32), self._empty)["noise"]
+            noise = self._noise(("noise",), latent, np.array([time], np.float32), self._empty)["noise"]
             latent = np.float32(self._moves[2 * number]) * latent + np.float32(self._moves[2 * number + 1]) * noise
             found[f"level_{number + 1}"] = latent
         return {**found, "embedding": self._empty}
@@ -92,15 +104,17 @@ class NullTextChain(_Chain):
         )  # fmt: skip
         super().__init__(EngineSpec(name, (latent, replace(latent, name="target"), embedding, *numbers), outputs), noise.device)
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Any]:
         latent, embedding, moves = feeds["latent"], feeds["embedding"], feeds["moves"]
-        seen = self._noise(latent, feeds["time"], embedding)
+        seen = self._noise(["noise", *(["attention"] if "maps" in outputs else [])], latent, feeds["time"], embedding)
         moved = moves[0] * latent + moves[1] * seen["noise"]
         error = moved - feeds["target"]
         pull = np.asarray(2 * moves[1] / error.size * error, np.float32)
-        gradient = self._noise(latent, feeds["time"], embedding, noise_cotangent=pull)["grad_embedding"]
         loss = np.array([np.square(error).mean()], np.float32)
-        return {"loss": loss, "moved": moved, "used": embedding, "maps": seen["attention"], "grad_embedding": gradient}
+        found = {"loss": loss, "moved": moved, "used": embedding, "maps": seen.get("attention")}
+        if "grad_embedding" in outputs:
+            found |= self._noise(("grad_embedding",), latent, feeds["time"], embedding, noise_cotangent=pull)
+        return found
 
 
 class DecodingChain(_Chain):
@@ -113,13 +127,14 @@ class DecodingChain(_Chain):
         maps = (replace(self._noise.maps, name=f"maps_{step}") for step in range(steps))
         super().__init__(EngineSpec(name, tuple(inputs), (decoder.spec.output("decoded"), *maps)), noise.device)
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Any]:
         latent, moves, found = np.asarray(feeds["latent"] + feeds["offset"], np.float32), feeds["moves"], {}
         for step in range(self._steps):
-            seen = self._noise(latent, feeds["times"][step : step + 1], feeds[f"embedding_{step}"])
+            asked = ["noise", *(["attention"] if f"maps_{step}" in outputs else [])]
+            seen = self._noise(asked, latent, feeds["times"][step : step + 1], feeds[f"embedding_{step}"])
             latent = moves[2 * step] * latent + moves[2 * step + 1] * seen["noise"]
-            found[f"maps_{step}"] = seen["attention"]
-        return {"decoded": self._decoder.run(_decoding(self._decoder, latent))["decoded"], **found}
+            found[f"maps_{step}"] = seen.get("attention")
+        return {**self._decoder.run(_decoding(self._decoder, latent), ("decoded",)), **found}
 
 
 class DenoisingChain(_Chain):
@@ -140,29 +155,35 @@ class DenoisingChain(_Chain):
         outputs += [TensorSpec("structure", "float32", (1,)), replace(self._noise.latent, name="grad_offset")]
         super().__init__(EngineSpec(name, tuple(inputs), tuple(outputs)), image.device)
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Array]:
         weight = feeds["penalty_weight"] * feeds["shares"][2]
         moves, latents = feeds["moves"], [np.asarray(feeds["latent"] + feeds["offset"], np.float32)]
         structure = np.zeros(1, np.float32)
         for step in range(self._steps):
-            seen = self._link(feeds, step, latents[step])
+            seen = self._link(("noise", "structure"), feeds, step, latents[step])
             latents.append(moves[2 * step] * latents[step] + moves[2 * step + 1] * seen["noise"])
             structure += seen["structure"]
         plain = _decoding(self._decoder, latents[-1])
-        looked = self._image.run({**self._rest(feeds), "offset": self._decoder.run(plain)["decoded"]})
-        pull = self._decoder.run({**plain, "image_cotangent": looked.pop("grad_offset")})["grad_latent"]
-        for step in reversed(range(self._steps)):
-            noise = np.asarray(moves[2 * step + 1] * pull, np.float32)
-            through = self._link(feeds, step, latents[step], noise_cotangent=noise, structure_cotangent=weight)
-            pull = np.asarray(moves[2 * step] * pull + through["grad_latent"], np.float32)
+        decoded = self._decoder.run(plain, ("decoded",))["decoded"]
+        asked = [tensor.name for tensor in self._image.spec.outputs if tensor.name in (*outputs, "loss", "penalty")]
+        looked = self._image.run({**self._rest(feeds), "offset": decoded}, asked)
+        if "grad_offset" in outputs:
+            pull = self._decoder.run({**plain, "image_cotangent": looked["grad_offset"]}, ("grad_latent",))["grad_latent"]
+            for step in reversed(range(self._steps)):
+                noise = np.asarray(moves[2 * step + 1] * pull, np.float32)
+                through = self._link(("grad_latent",), feeds, step, latents[step], noise_cotangent=noise, structure_cotangent=weight)
+                pull = np.asarray(moves[2 * step] * pull + through["grad_latent"], np.float32)
+            looked["grad_offset"] = pull
         share = feeds["shares"][2] * structure
         looked["penalty"] = looked["penalty"] + share
         looked["loss"] = looked["loss"] + feeds["penalty_weight"] * share
-        return {**looked, "structure": structure, "grad_offset": pull}
+        return {**looked, "structure": structure}
 
-    def _link(self, feeds: Mapping[str, Array], step: int, latent: Array, **cotangents: Array) -> dict[str, Array]:
+    def _link(
+        self, outputs: Collection[str], feeds: Mapping[str, Array], step: int, latent: Array, **cotangents: Array
+    ) -> dict[str, Array]:
         time, embedding, maps = feeds["times"][step : step + 1], feeds[f"embedding_{step}"], feeds[f"maps_{step}"]
-        return self._noise(latent, time, embedding, maps=maps, **cotangents)
+        return self._noise(outputs, latent, time, embedding, maps=maps, **cotangents)
 
     def _rest(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """What the last link takes."""

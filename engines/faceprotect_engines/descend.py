@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,7 +157,7 @@ class _Run:
         stage, trace, stop = self.stage, [], "steps"
         for step in range(stage.steps):
             drawn = self._draw(clean=False)
-            outputs = self.engine.run(self._feeds(drawn, None, None))
+            outputs = self.engine.run(self._feeds(drawn, None, None), self._asked((stage.gradient, *stage.until)))
             clean = drawn is None or drawn.clean
             trace.append({"stage": self.index, "step": step, "clean": clean, **_scalars(outputs)})
             self._report(progress, step, None, None)
@@ -168,7 +168,7 @@ class _Run:
             if self._late():
                 stop = "time"
                 break
-        kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None))) if stage.keep else {}
+        kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None), list(stage.keep))) if stage.keep else {}
         return Descent({stage.array: self.variable, **kept}, trace, stop, None)
 
     def constrained(self, plan: ConstraintPlan, progress: Callable[[Progress], None] | None) -> Descent:
@@ -180,7 +180,7 @@ class _Run:
         stop = "steps"
         if plan.settings.accept_start:
             self.variable = self._bounded(self.start)
-            seen = self._look(plan, state, limit, self._plain_draw())
+            seen = self._look(plan, state, limit, self._plain_draw(), last=True)
             judged, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
             trace.append({"stage": self.index, "step": -1, "clean": True, **seen.row, "passed": verdict.passed})
             best = _Best(self.variable, self._kept(seen.outputs))
@@ -193,7 +193,7 @@ class _Run:
             self._look(plan, state, limit, self._plain_draw())
         for step in range(steps):
             last = step == steps - 1 or self._late()
-            seen = self._look(plan, state, limit, self._draw(clean=last))
+            seen = self._look(plan, state, limit, self._draw(clean=last), last)
             row = {"stage": self.index, "step": step, "clean": seen.clean, **seen.row}
             trace.append(row)
             if seen.clean:
@@ -235,7 +235,7 @@ class _Run:
                 break
             scale = (low + high) / 2
             self.variable = np.asarray(scale * farthest, farthest.dtype)
-            seen = self._look(plan, state, limit, self._draw(clean=True))
+            seen = self._look(plan, state, limit, self._draw(clean=True), last=True)
             passed = seen.row["worst_excess"] <= 0
             rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": passed, **seen.row})
             low, high = (low, scale) if passed else (scale, high)
@@ -256,16 +256,24 @@ class _Run:
                 break
             scale = fitting(plan.settings, penalty)
             self.variable = np.asarray(scale * self.variable, self.variable.dtype)
-            seen = self._look(plan, state, limit, self._plain_draw())
+            seen = self._look(plan, state, limit, self._plain_draw(), last=True)
             state, verdict = judge(plan.settings, state, seen.similarity, limit, seen.penalty)
             rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": verdict.passed, **seen.row})
             best = _Best(self.variable, self._kept(seen.outputs)) if verdict.keep else best
             penalty = seen.penalty
         return best, state, rows
 
-    def _look(self, plan: ConstraintPlan, state: ConstraintState, limit: Array, drawn: Draw | None) -> _Look:
-        """One run of the gradient engine at the current variable, then of the joined surrogates on its image."""
-        outputs = self.engine.run(self._feeds(drawn, state, self._cotangent(plan, state)))
+    def _look(
+        self, plan: ConstraintPlan, state: ConstraintState, limit: Array, drawn: Draw | None, last: bool = False
+    ) -> _Look:
+        """One run of the gradient engine at the current variable, then of the joined surrogates on its image.
+
+        `last`: no update follows, so that nobody asks for the gradient.
+        """
+        names = [plan.similarity, plan.penalty, *self.stage.keep, *([] if last else [self.stage.gradient])]
+        if self.surrogates and self.stage.join is not None:
+            names.append(self.stage.join.difference)
+        outputs = self.engine.run(self._feeds(drawn, state, self._cotangent(plan, state)), self._asked(names))
         joined = self._joined(outputs, drawn)
         similarity = np.concatenate([np.ravel(outputs[plan.similarity]), joined]).astype(np.float32)
         row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
@@ -273,6 +281,11 @@ class _Run:
         row.update({f"similarity_{k}": float(value) for k, value in enumerate(similarity)})
         penalty = float(np.ravel(outputs[plan.penalty])[0])
         return _Look(outputs, similarity, penalty, drawn is None or drawn.clean, row)
+
+    def _asked(self, names: Iterable[str]) -> list[str]:
+        """These outputs, and the numbers that a trace has."""
+        wanted = {*names, *(tensor.name for tensor in self.engine.spec.outputs if tensor.shape in ((), (1,)))}
+        return [tensor.name for tensor in self.engine.spec.outputs if tensor.name in wanted]
 
     def _start(self) -> Array:
         spec = self.engine.spec.input(self.stage.variable)

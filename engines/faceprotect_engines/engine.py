@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -30,8 +30,8 @@ class Engine(Protocol):
         """What really runs: "cpu", "cuda", "torch:cpu", ..."""
         ...
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Every output by name; raises EngineInputError when `feeds` do not fit `spec`."""
+    def run(self, feeds: Mapping[str, Array], outputs: Collection[str] | None = None) -> dict[str, Array]:
+        """The named `outputs`, all by default; raises EngineInputError when `feeds` or `outputs` do not fit `spec`."""
         ...
 
     def close(self) -> None:
@@ -58,11 +58,17 @@ class BaseEngine(ABC):
         """What really runs: "cpu", "cuda", "torch:cpu", ..."""
         return self._device
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Every output by name; raises EngineInputError when `feeds` do not fit `spec`, EngineError when closed."""
+    def run(self, feeds: Mapping[str, Array], outputs: Collection[str] | None = None) -> dict[str, Array]:
+        """The named `outputs`, all by default.
+
+        Raises EngineInputError when `feeds` or `outputs` do not fit `spec`, EngineError when closed.
+        What is not named is computed all the same, but need not come back from a GPU. An array of `feeds` that cannot change
+        (:func:`faceprotect_engines.spec.constant`) may be kept on one, so that it need not be sent again.
+        """
         if self._closed:
             raise EngineError(f"engine '{self._spec.name}' is closed; open it again with Store().open(...)")
-        return self._execute(check_feeds(self._spec, feeds))
+        wanted = self._spec.outputs if outputs is None else [self._spec.output(name) for name in outputs]
+        return self._execute(check_feeds(self._spec, feeds), [tensor.name for tensor in wanted])
 
     def close(self) -> None:
         """Release the session. Closing twice is allowed."""
@@ -81,8 +87,8 @@ class BaseEngine(ABC):
         self.close()
 
     @abstractmethod
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Run on checked, contiguous feeds."""
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        """Run on checked, contiguous feeds, and give the named outputs."""
 
     @abstractmethod
     def _release(self) -> None:

@@ -16,7 +16,7 @@ from faceprotect_engines.descend import Descent, ExtraSurrogate, Progress, desce
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
-from faceprotect_engines.spec import Array
+from faceprotect_engines.spec import Array, fixed
 
 __all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_recipe"]
 
@@ -25,7 +25,7 @@ __all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_rec
 class RecipeResult:
     """What a recipe left behind.
 
-    arrays: the caller's arrays and every array that a stage stored.  trace: one dict of scalars per descend step.
+    arrays: the caller's arrays and every array that a stage stored, read-only.  trace: one dict of scalars per descend step.
     timings: seconds per stage, keyed "0 map face-encoder".  stop: why the last descent ended ("" without one).
     passed: whether every constraint was met (None without one).  devices: engine name -> what really ran it.
     """
@@ -70,7 +70,8 @@ def run_recipe(
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
-    held = {name: np.array(values, np.float32) for name, values in plan.constants.items()} | dict(arrays)
+    constants = {name: np.array(values, np.float32) for name, values in plan.constants.items()}
+    held = {name: fixed(array) for name, array in {**constants, **arrays}.items()}
     devices: dict[str, str] = {}
     trace: list[Mapping[str, Any]] = []
     timings: dict[str, float] = {}
@@ -87,7 +88,7 @@ def run_recipe(
         started = time.perf_counter()
         kind = "map" if isinstance(stage, MapStage) else "descend"
         if isinstance(stage, MapStage):
-            held.update(_run_map(stage, opened, held, index))
+            made: Mapping[str, Array] = _run_map(stage, opened, held, index)
             if progress is not None:
                 progress(Progress(index, "map", stage.engine, 1, 1))
         else:
@@ -95,8 +96,11 @@ def run_recipe(
             joining = surrogates if stage.join is not None else ()
             descent = descend(stage, opened, held, generator, joining, progress, index, deadline)
             descents.append(descent)
-            held.update(descent.arrays)
+            made = descent.arrays
             trace.extend(descent.trace)
+        for array in made.values():
+            array.setflags(write=False)  # what cannot change need not be sent to a GPU twice
+        held.update(made)
         timings[f"{index} {kind} {stage.engine}"] = time.perf_counter() - started
     verdicts = [descent.passed for descent in descents if descent.passed is not None]
     passed = all(verdicts) if verdicts else None
@@ -111,7 +115,7 @@ def _run_map(
     for output in stage.outputs:
         engine.spec.output(output)
     where = f"stage {index} (map {stage.engine})"
-    outputs = engine.run(gather(stage.inputs, arrays, where))
+    outputs = engine.run(gather(stage.inputs, arrays, where), list(stage.outputs))
     low, high = stage.within or (-np.inf, np.inf)
     for output in stage.outputs:
         least, most = float(outputs[output].min()), float(outputs[output].max())

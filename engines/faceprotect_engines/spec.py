@@ -112,6 +112,20 @@ def format_shape(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
+def constant(array: Array) -> bool:
+    """Whether an array cannot change: it is read-only, and no view of another, which might not be."""
+    return not array.flags.writeable and array.base is None
+
+
+def fixed(array: Array) -> Array:
+    """The array if it cannot change, else a copy that cannot."""
+    if constant(array):
+        return array
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy
+
+
 def check_feeds(spec: EngineSpec, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """`feeds` in graph order, C-contiguous; raises EngineInputError naming the first wrong name, dtype or shape."""
     unknown = sorted(set(feeds) - {tensor.name for tensor in spec.inputs})

@@ -24,9 +24,9 @@ class EagerEngine(BaseEngine):
         made = self._run(sample)
         super().__init__(EngineSpec(name, _specs(sample), _specs(made)), "torch:cpu")
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        made = self._run({name: torch.from_numpy(array) for name, array in feeds.items()})
-        return {name: value.numpy() for name, value in made.items()}
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        made = self._run({name: torch.tensor(array) for name, array in feeds.items()})
+        return {name: made[name].numpy() for name in outputs}
 
     def _run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs and gradients, by plain autograd, which tools that count operators can follow."""

@@ -189,7 +189,7 @@ class Cuda:
     def __init__(self, folders: Any = ()) -> None:
         Cuda.current = self
         self.graphs: dict[int, tuple[Context, int]] = {}
-        self.launched = 0
+        self.launched = self.uploads = self.downloads = 0
         self.pending: list[tuple[Any, int]] = []
         self.stream = SimpleNamespace(value=self.STREAM)
         self.closed = False
@@ -209,9 +209,18 @@ class Cuda:
     def upload(self, address: int, array: Any) -> None:
         assert address in self.buffers and array.flags.c_contiguous
         self.buffers[address] = array.copy()
+        self.uploads += 1
+
+    def duplicate(self, address: int, source: int, size: int) -> None:
+        assert address in self.buffers and self.buffers[source].nbytes == size
+        self.buffers[address] = self.buffers[source].copy()
+
+    def spare(self) -> int:
+        return 100 << 20
 
     def download(self, array: Any, address: int) -> None:
         self.pending.append((array, address))
+        self.downloads += 1
 
     def record(self, work: Any) -> int:
         Cuda.recording = []

@@ -20,6 +20,7 @@ from faceprotect_engines.backends import ort
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.errors import EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import FileEntry
+from faceprotect_engines.spec import fixed
 
 
 def test_import_loads_no_runtime() -> None:
@@ -181,6 +182,12 @@ def test_buffers_that_stay_bound_give_the_same(tmp_path: Path) -> None:
     with store.open("square") as plain:
         for x, y in zip(xs, found, strict=True):
             assert np.array_equal(y, plain.run({"x": x})["y"])
+    constant = fixed(xs[0])
+    for x, y in [(constant, found[0]), (xs[1], found[1]), (constant, found[0]), (constant, found[0])]:
+        assert np.array_equal(bound.run({"x": x})["y"], y)
+    xs[1][:] = xs[0]
+    assert np.array_equal(bound.run({"x": xs[1]})["y"], found[0])  # the same array, but not what it was
+    assert bound.run({"x": constant}, ()) == {}
     assert ort.records(bound)
     failing = ort.BoundOrtEngine(store.manifest("square").spec, _Failing(session), "cpu")
     assert not ort.records(failing)

@@ -296,9 +296,9 @@ def test_the_way_to_a_limit_is_counted_from_the_origin(bench: Bench) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.engine, name)
 
-        def run(self, feeds: Mapping[str, Any]) -> Any:
+        def run(self, feeds: Mapping[str, Any], outputs: Any = None) -> Any:
             seen.setdefault("weights", feeds["weights"].copy())
-            return self.engine.run(feeds)
+            return self.engine.run(feeds, outputs)
 
     given = {"original": np.zeros(IMAGE, np.float32), "limit": bench.limit, **arrays}
     run_recipe(changed(steps=3), lambda name: Spy(bench.engine(name)), given, seed=0)  # type: ignore[arg-type,return-value]

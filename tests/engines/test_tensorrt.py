@@ -11,12 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines.backends import cuda, tensorrt
+from faceprotect_engines.backends.resident import LARGE, Resident
 from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
-from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
+from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, EngineInputError, OutOfMemory
 from faceprotect_engines.hydrate import hydrate
 from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
-from faceprotect_engines.spec import TensorSpec
+from faceprotect_engines.spec import TensorSpec, fixed
 from faceprotect_engines.store import Store
 from faceprotect_sdk.room import EngineRoom
 
@@ -88,6 +89,60 @@ def test_engines_of_a_store_take_turns_with_one_block_of_memory(fake: None, tmp_
     assert np.array_equal(second.run({"x": x})["y"], wanted)
     second.close()
     assert not fake_tensorrt.Cuda.buffers
+
+
+def test_what_cannot_change_is_sent_once_and_only_what_is_asked_for_comes_back(fake: None, tmp_path: Path) -> None:
+    x = np.array([[1, 2, 3]], np.float32)
+    with Store([tmp_path], tmp_path / "cache").open(toy(tmp_path / "toy"), "rtx") as engine:
+        cuda, wanted = fake_tensorrt.Cuda.current, x @ np.arange(12, dtype=np.float32).reshape(3, 4)
+        for runs in (1, 2):
+            assert np.array_equal(engine.run({"x": x})["y"], wanted)
+            assert (cuda.uploads, cuda.downloads) == (runs, runs)
+        constant = fixed(x)
+        for _ in range(3):
+            assert np.array_equal(engine.run({"x": constant})["y"], wanted)
+        assert cuda.uploads == 3
+        view = x[:]
+        view.setflags(write=False)
+        engine.run({"x": view})
+        x += 1
+        assert np.array_equal(engine.run({"x": view})["y"], x @ np.arange(12, dtype=np.float32).reshape(3, 4))  # what it is a view of did
+        before = cuda.downloads
+        assert engine.run({"x": constant}, ()) == {} and cuda.downloads == before
+        with pytest.raises(EngineInputError, match="no output 'z'"):
+            engine.run({"x": constant}, ["z"])
+
+
+def test_large_arrays_that_take_turns_are_copied_on_the_device() -> None:
+    """From the third time on: the first sends it, the second sends it to where it stays. What nobody has any more is given back."""
+    cuda = fake_tensorrt.Cuda()
+    cuda.buffers = {1: None}
+    resident = Resident(cuda)
+    arrays = [fixed(np.full(LARGE // 4, number, np.float32)) for number in range(3)]
+    for number in range(4):
+        for array in arrays:
+            resident.send(1, array)
+            assert np.array_equal(cuda.buffers[1], array)
+        assert cuda.uploads == 3 * min(number + 1, 2)
+    assert len(cuda.buffers) == 4
+    del array
+    arrays.pop()
+    for array in arrays:
+        resident.send(1, array)
+    assert len(cuda.buffers) == 3 and cuda.uploads == 6
+    resident.close()
+    assert list(cuda.buffers) == [1]
+
+
+def test_a_device_without_memory_to_spare_is_sent_to_every_time() -> None:
+    cuda = fake_tensorrt.Cuda()
+    cuda.buffers, cuda.spare = {1: None}, lambda: 0  # type: ignore[method-assign]
+    resident, arrays = Resident(cuda), [fixed(np.full(LARGE // 4, number, np.float32)) for number in range(2)]
+    for _ in range(3):
+        for array in arrays:
+            resident.send(1, array)
+            assert np.array_equal(cuda.buffers[1], array)
+    assert len(cuda.buffers) == 1 and cuda.uploads == 6
 
 
 def test_a_plan_that_cannot_be_recorded_runs_without(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,19 @@ def test_inversion_null_text_and_decoding_are_those_of_the_whole_model(pipeline:
         np.testing.assert_allclose(made[name], tensor.numpy(), atol=1e-4, err_msg=name)
 
 
+def test_what_nobody_asks_for_is_not_run(own: Path) -> None:
+    """The last run of a null-text search keeps maps and needs no gradient; the others need no maps."""
+    with Store([own]).open("diffusion-null-text") as chain:
+        feeds = {tensor.name: np.full(tensor.zeros().shape, 0.5, np.float32) for tensor in chain.spec.inputs}
+        link, asked = chain._noise.engine, []  # type: ignore[attr-defined]
+        whole, run = chain.run(feeds), link.run
+        link.run = lambda given, outputs=None: asked.append(tuple(outputs)) or run(given, outputs)
+        for names in (["loss", "grad_embedding"], ["loss", "maps"], ["moved"]):
+            found = chain.run(feeds, names)
+            assert list(found) == names and all(np.array_equal(found[name], whole[name]) for name in names)
+    assert asked == [("noise",), ("grad_embedding",), ("noise", "attention"), ("noise",)]
+
+
 @needs_dlib
 def test_the_recipe_over_chains_is_the_recipe_over_the_whole_model(pipeline: Path, own: Path, tmp_path: Path) -> None:
     """A few steps of the search that ships: same penalties and similarities, and the same picture within 1/255 on 99.9 % of pixels."""

@@ -12,10 +12,10 @@ from faceprotect_engines.errors import DeviceUnavailable, EngineError, OutOfMemo
 from faceprotect_engines.spec import Array
 
 _OUT_OF_MEMORY = 2
-_TO_DEVICE, _TO_HOST = 1, 2
+_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: else the default stream of others would wait for this one, and break its recording
 _OWN_THREAD = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is theirs
-_MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, -Minor
+_MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # cudaDevAttrComputeCapabilityMajor, -Minor, cudaDevAttrIntegrated
 
 
 class Cuda:
@@ -34,11 +34,7 @@ class Cuda:
 
     def facts(self) -> dict[str, Any]:
         """Name, compute capability, total memory, driver's and runtime's CUDA version of device 0."""
-        numbers = []
-        for attribute in (_MAJOR, _MINOR):
-            value = ctypes.c_int()
-            self._check(self._library.cudaDeviceGetAttribute(ctypes.byref(value), attribute, 0), "the device's attributes")
-            numbers.append(value.value)
+        numbers = [self._attribute(attribute) for attribute in (_MAJOR, _MINOR)]
         versions = []
         for call in (self._library.cudaDriverGetVersion, self._library.cudaRuntimeGetVersion):
             value = ctypes.c_int()
@@ -46,6 +42,15 @@ class Cuda:
             versions.append(value.value)
         known = {"name": self._name(), "capability": f"{numbers[0]}.{numbers[1]}", "memory": self.memory()[1]}
         return {**known, "driver": versions[0], "cuda": versions[1]}
+
+    def spare(self) -> int:
+        """Bytes of memory that only the device has; 0 where it shares the host's, as on a Jetson."""
+        return 0 if self._attribute(_INTEGRATED) else self.memory()[1]
+
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._check(self._library.cudaDeviceGetAttribute(ctypes.byref(value), number, 0), "the device's attributes")
+        return value.value
 
     def _name(self) -> str:
         """The device's, with which its properties begin, whatever else this version of CUDA has in them."""
@@ -77,6 +82,10 @@ class Cuda:
         """Copy a contiguous array to the device, in the stream."""
         source = ctypes.c_void_p(array.ctypes.data)
         self._check(self._copy(ctypes.c_void_p(address), source, array.nbytes, _TO_DEVICE), "a copy to the device")
+
+    def duplicate(self, address: int, source: int, size: int) -> None:
+        """Copy on the device, in the stream."""
+        self._check(self._copy(ctypes.c_void_p(address), ctypes.c_void_p(source), size, _ON_DEVICE), "a copy on the device")
 
     def download(self, array: Array, address: int) -> None:
         """Copy to a contiguous array, in the stream; it is there after :meth:`synchronize`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import Manifest
-from faceprotect_engines.spec import Array, EngineSpec, TensorSpec
+from faceprotect_engines.spec import Array, EngineSpec, TensorSpec, constant
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _INSTALL = {"cpu": "pip install 'faceprotect-sdk[cpu]'", "cuda": "pip install 'faceprotect-sdk[gpu]'"}
@@ -48,14 +49,13 @@ class OrtEngine(BaseEngine):
         """`session`: an onnxruntime.InferenceSession whose first provider is `device`'s."""
         super().__init__(spec, device)
         self._session: Any = session
-        self._names = [tensor.name for tensor in spec.outputs]
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         session = self._session
         if session is None:
             raise EngineError(f"engine '{self.spec.name}' was closed while running")
         try:
-            return self._run(session, feeds)
+            return self._run(session, feeds, outputs)
         except runtime_errors() as error:
             if any(sign in str(error) for sign in _NO_MEMORY):
                 raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it. {_LESS}") from error
@@ -63,8 +63,8 @@ class OrtEngine(BaseEngine):
         except MemoryError as error:
             raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
 
-    def _run(self, session: Any, feeds: dict[str, Array]) -> dict[str, Array]:
-        return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+    def _run(self, session: Any, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
 
     def _release(self) -> None:
         self._session = None
@@ -81,6 +81,7 @@ class BoundOrtEngine(OrtEngine):
         super().__init__(spec, session, device)
         value = importlib.import_module("onnxruntime").OrtValue
         self._binding = session.io_binding()
+        self._there: dict[str, weakref.ref[Array]] = {}
         self._values = {
             tensor.name: value.ortvalue_from_numpy(tensor.zeros(), device, 0) for tensor in (*spec.inputs, *spec.outputs)
         }
@@ -89,14 +90,22 @@ class BoundOrtEngine(OrtEngine):
         for tensor in spec.outputs:
             self._binding.bind_ortvalue_output(tensor.name, self._values[tensor.name])
 
-    def _run(self, session: Any, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _run(self, session: Any, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         with _TURN:
             if self._binding is None:
                 raise EngineError(f"engine '{self.spec.name}' was closed while running")
             for name, array in feeds.items():
-                self._values[name].update_inplace(array)
+                self._send(name, array)
             session.run_with_iobinding(self._binding)
-            return {name: np.array(self._values[name].numpy()) for name in self._names}
+            return {name: np.array(self._values[name].numpy()) for name in outputs}
+
+    def _send(self, name: str, array: Array) -> None:
+        """Unless it lies there already and cannot have changed."""
+        there = self._there.pop(name, None)
+        if there is None or there() is not array:
+            self._values[name].update_inplace(array)
+        if constant(array):
+            self._there[name] = weakref.ref(array)
 
     def _release(self) -> None:
         with _TURN:

@@ -19,6 +19,7 @@ import numpy as np
 
 from faceprotect_engines.backends.cuda import Cuda
 from faceprotect_engines.backends.plans import PlanStore, plan_facts
+from faceprotect_engines.backends.resident import Resident
 from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
@@ -144,6 +145,7 @@ class TensorRTEngine(BaseEngine):
         if self._context is None:
             raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it. Close other programs on it, or use --device cpu")
         self._buffers: dict[str, int] = {}
+        self._resident = Resident(cuda)
         scratch.join(cuda, int(self._engine.device_memory_size_v2))
         try:
             for tensor in (*spec.inputs, *spec.outputs):
@@ -153,14 +155,14 @@ class TensorRTEngine(BaseEngine):
             self._release()  # what is left of a GPU that was full must not stay taken
             raise
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        found = {tensor.name: np.empty_like(tensor.zeros()) for tensor in self.spec.outputs}
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        found = {name: np.empty_like(self.spec.output(name).zeros()) for name in outputs}
         with self._scratch.lock:
             if self._context is None:
                 raise EngineError(f"engine '{self.spec.name}' was closed while running")
             try:
                 for name, array in feeds.items():
-                    self._cuda.upload(self._buffers[name], array)
+                    self._resident.send(self._buffers[name], array)
                 self._move()
                 self._compute()
                 for name, array in found.items():
@@ -201,6 +203,7 @@ class TensorRTEngine(BaseEngine):
             for address in self._buffers.values():
                 self._cuda.free(address)
             self._buffers.clear()
+            self._resident.close()
             self._scratch.leave(self._cuda)
             self._context = self._engine = self._runtime = None
             self._cuda.close()

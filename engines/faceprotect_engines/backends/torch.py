@@ -41,7 +41,7 @@ class TorchEngine(BaseEngine):
         gradients = {f"grad_{name}" for name in self._variables}
         self._direct = [tensor.name for tensor in manifest.outputs if tensor.name not in gradients]
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         torch = self._torch
         # copied: torch must neither see a read-only array nor keep the caller's memory
         tensors = {name: torch.tensor(array, device=self._torch_device) for name, array in feeds.items()}
@@ -49,14 +49,14 @@ class TorchEngine(BaseEngine):
             tensors[name].requires_grad_(True)
         try:
             with torch.set_grad_enabled(bool(self._variables)):
-                outputs = self._named(self._call(tensors))
+                made = self._named(self._call(tensors))
                 if self._variables:
-                    outputs.update(self._gradients(outputs[self._of], tensors))
+                    made.update(self._gradients(made[self._of], tensors))
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
                 raise OutOfMemory(f"engine '{self.spec.name}': no memory left for it on {self.device}. Close other programs") from error
             raise
-        return {tensor.name: _to_numpy(outputs[tensor.name], tensor.dtype) for tensor in self.spec.outputs}
+        return {name: _to_numpy(made[name], self.spec.output(name).dtype) for name in outputs}
 
     def _call(self, tensors: Mapping[str, Any]) -> Any:
         names = list(tensors)

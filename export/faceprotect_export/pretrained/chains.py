@@ -49,7 +49,7 @@ class _Described(BaseEngine):
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec, "none")
 
-    def _execute(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         raise EngineError(f"engine '{self.spec.name}' is only described here")
 
     def _release(self) -> None:
