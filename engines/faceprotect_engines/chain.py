@@ -13,6 +13,7 @@ that the backward pass runs for nothing on the way forward (`benchmarks/sd_recip
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -31,13 +32,21 @@ Links = Callable[[str | Path], Engine]
 EMPTY = "empty.npy"
 
 
+@functools.lru_cache(maxsize=32)
+def _zeros(tensor: TensorSpec) -> Array:
+    """Always the same array, so that a GPU has it once; the system gives it no memory, for nothing is ever written there."""
+    zeros = tensor.zeros()
+    zeros.setflags(write=False)
+    return zeros
+
+
 class _Noise:
     """The denoiser as a chain asks it: what is not asked for is zero."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.latent, self.embedding, self.maps = (engine.spec.input(name) for name in ("latent", "embedding", "maps"))
-        self._nothing = {tensor.name: fixed(tensor.zeros()) for tensor in engine.spec.inputs}
+        self._nothing = {tensor.name: _zeros(tensor) for tensor in engine.spec.inputs}
 
     def __call__(
         self, outputs: Collection[str], latent: Array, time: Array, embedding: Array, **further: Array
@@ -57,7 +66,7 @@ class _Chain(BaseEngine):
 
     @abstractmethod
     def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Any]:
-        """Run the links, those that only other outputs than these need left out."""
+        """Run the links. Passes that serve only other outputs than these may be left out."""
 
     def _release(self) -> None:
         for engine in self.owned:
@@ -198,7 +207,7 @@ def _codes(noise: _Noise, steps: int) -> list[TensorSpec]:
 
 
 def _decoding(decoder: Engine, latent: Array) -> dict[str, Array]:
-    return {"latent": latent, "image_cotangent": decoder.spec.input("image_cotangent").zeros()}
+    return {"latent": latent, "image_cotangent": _zeros(decoder.spec.input("image_cotangent"))}
 
 
 def open_chain(manifest: Manifest, folder: Path, links: Links) -> _Chain:

@@ -190,7 +190,7 @@ class _Run:
             state = replace(state, best_lack=judged.best_lack, best_within=judged.best_within)
             self.variable = self._bounded(self._nudged(self.start))
         elif self.surrogates:
-            self._look(plan, state, limit, self._plain_draw())
+            self._look(plan, state, limit, self._plain_draw(), last=True)
         for step in range(steps):
             last = step == steps - 1 or self._late()
             seen = self._look(plan, state, limit, self._draw(clean=last), last)
@@ -268,7 +268,7 @@ class _Run:
     ) -> _Look:
         """One run of the gradient engine at the current variable, then of the joined surrogates on its image.
 
-        `last`: no update follows, so that nobody asks for the gradient.
+        `last`: no update is made from it, so that nobody asks for the gradient.
         """
         names = [plan.similarity, plan.penalty, *self.stage.keep, *([] if last else [self.stage.gradient])]
         if self.surrogates and self.stage.join is not None:

@@ -62,8 +62,8 @@ class BaseEngine(ABC):
         """The named `outputs`, all by default.
 
         Raises EngineInputError when `feeds` or `outputs` do not fit `spec`, EngineError when closed.
-        What is not named is computed all the same, but need not come back from a GPU. An array of `feeds` that cannot change
-        (:func:`faceprotect_engines.spec.constant`) may be kept on one, so that it need not be sent again.
+        What is not named need not be computed, nor come back from a GPU. An array of `feeds` that is read-only and no view may be kept on
+        one, so that it need not be sent again: do not change it by way of an older view.
         """
         if self._closed:
             raise EngineError(f"engine '{self._spec.name}' is closed; open it again with Store().open(...)")

@@ -71,7 +71,7 @@ def run_recipe(
     """
     plan = parse_recipe(recipe, parameters)
     constants = {name: np.array(values, np.float32) for name, values in plan.constants.items()}
-    held = {name: fixed(array) for name, array in {**constants, **arrays}.items()}
+    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in {**constants, **arrays}.items()}
     devices: dict[str, str] = {}
     trace: list[Mapping[str, Any]] = []
     timings: dict[str, float] = {}

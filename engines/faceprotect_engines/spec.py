@@ -113,14 +113,12 @@ def format_shape(shape: tuple[int | None, ...]) -> str:
 
 
 def constant(array: Array) -> bool:
-    """Whether an array cannot change: it is read-only, and no view of another, which might not be."""
+    """Whether an array is taken to stay as it is: read-only, and no view of another, which might not be."""
     return not array.flags.writeable and array.base is None
 
 
 def fixed(array: Array) -> Array:
-    """The array if it cannot change, else a copy that cannot."""
-    if constant(array):
-        return array
+    """A copy that stays as it is."""
     copy = np.array(array)
     copy.setflags(write=False)
     return copy

@@ -87,9 +87,9 @@ class _Typist:
 
 
 def _loses(tensor: TensorProto) -> bool:
-    """Whether float16 changes a number of a constant; one in another file is taken for weights, which are rounded."""
+    """Whether float16 changes a number of a constant. One in another file would be float16 there if it did not."""
     if tensor.data_type != TensorProto.FLOAT or tensor.data_location == TensorProto.EXTERNAL:
-        return False
+        return tensor.data_type == TensorProto.FLOAT
     array = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         return not np.array_equal(array.astype(np.float16).astype(np.float32), array)

@@ -182,9 +182,12 @@ def test_buffers_that_stay_bound_give_the_same(tmp_path: Path) -> None:
     with store.open("square") as plain:
         for x, y in zip(xs, found, strict=True):
             assert np.array_equal(y, plain.run({"x": x})["y"])
-    constant = fixed(xs[0])
-    for x, y in [(constant, found[0]), (xs[1], found[1]), (constant, found[0]), (constant, found[0])]:
+        assert plain.run({"x": xs[0]}, ()) == {}
+    constant, sent = fixed(xs[0]), _Counting(bound._values["x"])
+    bound._values["x"] = sent
+    for x, y in [(constant, found[0]), (xs[1], found[1]), (constant, found[0]), (constant, found[0]), (constant, found[0])]:
         assert np.array_equal(bound.run({"x": x})["y"], y)
+    assert sent.count == 3
     xs[1][:] = xs[0]
     assert np.array_equal(bound.run({"x": xs[1]})["y"], found[0])  # the same array, but not what it was
     assert bound.run({"x": constant}, ()) == {}
@@ -194,6 +197,17 @@ def test_buffers_that_stay_bound_give_the_same(tmp_path: Path) -> None:
     bound.close()
     with pytest.raises(EngineError, match="closed"):
         bound.run({"x": xs[0]})
+
+
+class _Counting:
+    """A buffer that counts how often it is written."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.count = value, 0
+
+    def update_inplace(self, array: Any) -> None:
+        self.count += 1
+        self.value.update_inplace(array)
 
 
 class _Failing:

@@ -298,11 +298,16 @@ def test_the_way_to_a_limit_is_counted_from_the_origin(bench: Bench) -> None:
 
         def run(self, feeds: Mapping[str, Any], outputs: Any = None) -> Any:
             seen.setdefault("weights", feeds["weights"].copy())
+            seen.setdefault("asked", []).append(outputs)
+            seen.setdefault("constant", []).append(feeds["original"])
             return self.engine.run(feeds, outputs)
 
     given = {"original": np.zeros(IMAGE, np.float32), "limit": bench.limit, **arrays}
     run_recipe(changed(steps=3), lambda name: Spy(bench.engine(name)), given, seed=0)  # type: ignore[arg-type,return-value]
     np.testing.assert_allclose(seen["weights"], [2.0, 20.0], rtol=1e-5)
+    updated = [any(name.startswith("grad_") for name in asked) for asked in seen["asked"]]
+    assert updated[:3] == [True, True, False] and not any(updated[3:])  # of the last look no update is made
+    assert not seen["constant"][0].flags.writeable and all(one is seen["constant"][0] for one in seen["constant"])
     with pytest.raises(RecipeError, match="origin"):
         bench.run(changed(steps=3), arrays={"origin": np.ones(3, np.float32)})
 

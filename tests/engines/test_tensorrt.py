@@ -127,8 +127,7 @@ def test_large_arrays_that_take_turns_are_copied_on_the_device() -> None:
     assert len(cuda.buffers) == 4
     del array
     arrays.pop()
-    for array in arrays:
-        resident.send(1, array)
+    resident.send(1, arrays[0])
     assert len(cuda.buffers) == 3 and cuda.uploads == 6
     resident.close()
     assert list(cuda.buffers) == [1]
@@ -143,6 +142,32 @@ def test_a_device_without_memory_to_spare_is_sent_to_every_time() -> None:
             resident.send(1, array)
             assert np.array_equal(cuda.buffers[1], array)
     assert len(cuda.buffers) == 1 and cuda.uploads == 6
+
+
+@pytest.mark.parametrize("fails", ["allocate", "upload"])
+def test_a_copy_that_fails_leaves_nothing_wrong_behind(fails: str) -> None:
+    cuda = fake_tensorrt.Cuda()
+    cuda.buffers = {1: None}
+    resident, arrays = Resident(cuda), [fixed(np.full(LARGE // 4, number, np.float32)) for number in range(2)]
+    for array in arrays:
+        resident.send(1, array)
+    works, error = getattr(cuda, fails), OutOfMemory("full")
+
+    def fail(*given: object) -> None:
+        raise error
+
+    setattr(cuda, fails, fail)
+    if fails == "allocate":
+        resident.send(1, arrays[0])  # sent to where it is needed, then
+        assert np.array_equal(cuda.buffers[1], arrays[0])
+    else:
+        with pytest.raises(OutOfMemory):
+            resident.send(1, arrays[0])
+    assert list(cuda.buffers) == [1]
+    setattr(cuda, fails, works)
+    for array in (arrays[1], arrays[0], arrays[1], arrays[0]):
+        resident.send(1, array)
+        assert np.array_equal(cuda.buffers[1], array)
 
 
 def test_a_plan_that_cannot_be_recorded_runs_without(fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

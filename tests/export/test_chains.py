@@ -119,6 +119,18 @@ def test_what_nobody_asks_for_is_not_run(own: Path) -> None:
 
 
 @needs_dlib
+def test_a_look_without_gradient_runs_no_link_backward(own: Path) -> None:
+    with Store([own, ZOO]).open("diffusion-step") as chain:
+        feeds = {tensor.name: np.full(tensor.zeros().shape, 0.1, np.float32) for tensor in chain.spec.inputs}
+        link, asked = chain._noise.engine, []  # type: ignore[attr-defined]
+        whole, run = chain.run(feeds), link.run
+        link.run = lambda given, outputs=None: asked.append(tuple(outputs)) or run(given, outputs)
+        found = chain.run(feeds, ["penalty", "structure"])
+    assert set(asked) == {("noise", "structure")}
+    assert all(np.array_equal(found[name], whole[name]) for name in ("penalty", "structure"))
+
+
+@needs_dlib
 def test_the_recipe_over_chains_is_the_recipe_over_the_whole_model(pipeline: Path, own: Path, tmp_path: Path) -> None:
     """A few steps of the search that ships: same penalties and similarities, and the same picture within 1/255 on 99.9 % of pixels."""
     model, image = whole(pipeline), photo()

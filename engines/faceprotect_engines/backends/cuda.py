@@ -44,8 +44,8 @@ class Cuda:
         return {**known, "driver": versions[0], "cuda": versions[1]}
 
     def spare(self) -> int:
-        """Bytes of memory that only the device has; 0 where it shares the host's, as on a Jetson."""
-        return 0 if self._attribute(_INTEGRATED) else self.memory()[1]
+        """Bytes that may be taken for what could be sent again: half of what is free; none of memory that is the host's, too (a Jetson)."""
+        return 0 if self._attribute(_INTEGRATED) else self.memory()[0] // 2
 
     def _attribute(self, number: int) -> int:
         value = ctypes.c_int()
@@ -70,6 +70,7 @@ class Cuda:
         pointer = ctypes.c_void_p()
         code = self._library.cudaMalloc(ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)))
         if code == _OUT_OF_MEMORY:
+            self._library.cudaGetLastError()  # or the next call would report it to a caller who can do without
             raise OutOfMemory(f"the GPU has no {size} bytes left. Close other programs on it, or use --device cpu")
         self._check(code, f"{size} bytes")
         return int(pointer.value or 0)

@@ -64,7 +64,7 @@ class OrtEngine(BaseEngine):
             raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
 
     def _run(self, session: Any, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
-        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True)) if outputs else {}
 
     def _release(self) -> None:
         self._session = None

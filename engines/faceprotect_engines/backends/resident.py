@@ -15,8 +15,6 @@ from faceprotect_engines.spec import Array, constant
 
 #: Bytes below which a copy from the host is not worth avoiding by one on the device.
 LARGE = 1 << 20
-#: Of the device's memory, at most, for such copies.
-SHARE = 0.25
 
 
 class Device(Protocol):
@@ -39,7 +37,7 @@ class Device(Protocol):
         ...
 
     def spare(self) -> int:
-        """Bytes of memory that only the device has; 0 where it shares the host's."""
+        """Bytes that may be taken for what could be sent again."""
         ...
 
 
@@ -49,7 +47,6 @@ class _Known:
 
     array: weakref.ref[Array]
     copy: int = 0
-    size: int = 0
 
 
 class Resident:
@@ -63,10 +60,10 @@ class Resident:
         self._device = device
         self._there: dict[int, weakref.ref[Array]] = {}
         self._known: dict[int, _Known] = {}
-        self._room = int(SHARE * device.spare())
 
     def send(self, address: int, array: Array) -> None:
         """Bring a contiguous array to the buffer at `address`."""
+        self._forget_dead()
         there = self._there.pop(address, None)
         if not constant(array):
             self._device.upload(address, array)
@@ -81,20 +78,26 @@ class Resident:
 
     def _copy(self, array: Array) -> int:
         """Where on the device the array lies, too; from the second time on that it is asked for, and 0 where there is no room."""
-        self._forget_dead()
         known = self._known.get(id(array))
         if known is None:
             self._known[id(array)] = _Known(weakref.ref(array))
             return 0
-        if not known.copy and array.nbytes <= self._room:
-            try:
-                known.copy, known.size = self._device.allocate(array.nbytes), array.nbytes
-            except OutOfMemory:
-                self._room = 0
-                return 0
-            self._room -= known.size
-            self._device.upload(known.copy, array)
+        if not known.copy and array.nbytes <= self._device.spare():
+            known.copy = self._sent(array)
         return known.copy
+
+    def _sent(self, array: Array) -> int:
+        """A new copy on the device; 0 where there is no memory for one."""
+        try:
+            address = self._device.allocate(array.nbytes)
+        except OutOfMemory:
+            return 0
+        try:
+            self._device.upload(address, array)
+        except BaseException:
+            self._device.free(address)
+            raise
+        return address
 
     def _forget_dead(self) -> None:
         for key in [key for key, known in self._known.items() if known.array() is None]:
@@ -103,7 +106,6 @@ class Resident:
     def _free(self, known: _Known) -> None:
         if known.copy:
             self._device.free(known.copy)
-            self._room += known.size
 
     def close(self) -> None:
         """Give the device's memory back."""

@@ -58,11 +58,11 @@ class DetectorRecipe:
         if not parity.passes(tolerance, cosine):
             raise ParityError(f"{self.name}: relative error {parity.relative_error:.2e} against the file's own graph. Try --precision fp32")
         inputs, outputs = tensor_specs()
-        kind = _LONG[self.precision]
+        kind, command = _LONG[self.precision], COMMAND + (" --precision fp16" if self.precision == "fp16" else "")
         return write_manifest(folder, Manifest(
             name=self.name, role="detector", version="1", files={"graph": FileEntry(GRAPH)}, inputs=inputs, outputs=outputs,
             preprocessing={"multiple": MULTIPLE, "stride": STRIDE}, precision={"arithmetic": kind, "storage": kind},
-            source=dict(self.source), build={"command": COMMAND, "onnxruntime": onnxruntime.__version__}, parity=parity.as_dict(tolerance),
+            source=dict(self.source), build={"command": command, "onnxruntime": onnxruntime.__version__}, parity=parity.as_dict(tolerance),
         ))  # fmt: skip
 
 

@@ -161,7 +161,7 @@ class Search:
             progress=forward,
             deadline=request.deadline,
         )
-        difference = np.asarray(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
+        difference = np.array(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
         return SearchResult(difference, result.passed, tuple(result.trace), late=result.stop == "time")
 
     def _arrays(self, request: SearchRequest) -> dict[str, NDArray[Any]]:
