@@ -39,6 +39,7 @@ from faceprotect_export.train.rivals import (
     BUDGETS,
     HELD_OUT,
     Rival,
+    common,
     concentrated,
     drawn,
     facing,
@@ -57,8 +58,9 @@ from faceprotect_sdk.mask import face_mask
 DIRECTION = TransferWeights().direction
 #: Shares of lost structure and of moved key points in the penalty; of colour none, for shade has no colour of its own.
 STRUCTURE, HOLD = 0.008, 0.3
-#: Weight of the critic's displeasure beside the recognisers.
-REALISM = 0.2
+#: Weights of the critic's displeasure beside the recognisers, and of what the shades of several faces have in common: a student left to
+#: itself gives all of them the same nose.
+REALISM, APART = 0.2, 4.0
 
 
 class Trainer:
@@ -108,14 +110,15 @@ class Trainer:
         price = (self.penalty(image, made) + risen * more) / budget
         with torch.autocast("cpu", torch.bfloat16):
             displeased = self.critic.displeased(image, made).mean()
-        loss = lost + paid(price) + risen * REALISM * displeased
+        alike = common(image - made)
+        loss = lost + paid(price) + risen * REALISM * displeased + APART * alike
         cosines |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(made, image)}
         if self.encoder is not None and self.directions is not None:
             turned = self.encoder.images(image) - self.encoder.images(crops).detach()
             off = direction_loss(turned, self.directions[torch.from_numpy(looks)])
             loss, cosines["direction"] = loss + DIRECTION * off, float(off.detach())
         updated(self.optimiser, loss, self.model.trained(), self.average, number)
-        return {"loss": loss.item(), "price": float(price.detach().mean()), **cosines}
+        return {"loss": loss.item(), "price": float(price.detach().mean()), "common": float(alike.detach()), **cosines}
 
     def penalty(self, image: Tensor, made: Tensor) -> Tensor:
         """Of the change beside the makeup, per sample [N]."""
@@ -144,6 +147,7 @@ class Trainer:
             rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
             rows.setdefault("penalty", []).append(self.penalty(image, made))
             rows.setdefault("concentrated", []).append(concentrated(image, made))
+            rows.setdefault("common", []).append(common(image - made).reshape(1))
             rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, made).sqrt())
             for rival in self.rivals:
                 cosine = (rival.net(image) * rival.net(part)).sum(1)
