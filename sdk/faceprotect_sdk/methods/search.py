@@ -47,9 +47,9 @@ from faceprotect_sdk.room import EngineRoom
 JOINING = ("sface",)
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
-#: Of the budget, what the first pass of ``auto`` is asked to spend. The more, the broader all noses come out alike; the less, the less
-#: is found by few steps (``benchmarks/README.md``).
-START = 0.3
+#: Of the budget, what the first pass of ``auto`` is asked to spend: all of it leaves the steps no room, less leaves them more to find
+#: (``weights/README.md``).
+START = 0.6
 #: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
 UNSEEN = 0.08
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
