@@ -59,7 +59,7 @@ STRENGTHS: dict[str, dict[str, Strength]] = {
     "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "auto": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
-    MAKEUP: {"low": Strength(1.5, 0.0008), "medium": Strength(2.0, 0.0015), "high": Strength(3.0, 0.003)},
+    MAKEUP: {"low": Strength(1.5, 0.0005), "medium": Strength(2.0, 0.001), "high": Strength(3.0, 0.0016)},
     "style": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.0005), "high": Strength(3.0, 0.0009)},
 }
 

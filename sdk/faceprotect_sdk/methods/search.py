@@ -51,7 +51,7 @@ DODGE = "dodge"
 #: (``weights/README.md``).
 START = 0.6
 #: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
-UNSEEN = 0.08
+UNSEEN = 0.6
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
