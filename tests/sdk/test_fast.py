@@ -123,4 +123,5 @@ def test_a_time_budget_is_shared_by_the_faces(store: Store, monkeypatch: pytest.
         search = protector._method.search
         monkeypatch.setattr(protector._method, "search", lambda one: (given.append(one.deadline - time.monotonic()), search(one))[1])
         protector.protect(toy_zoo.photo(640, 240, faces=2))
-    assert [round(left, -1) for left in given] == [500.0, 1000.0]
+    first, second = given
+    assert 300 < first <= 500 and 700 < second <= 1000  # what the machine itself takes is not the point
