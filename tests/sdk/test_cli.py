@@ -418,10 +418,10 @@ def test_a_search_that_cannot_go_on_says_why_and_writes_nothing(
     else:
         run = OrtEngine._execute
 
-        def starved(engine: OrtEngine, feeds: Any) -> Any:
+        def starved(engine: OrtEngine, feeds: Any, outputs: Any) -> Any:
             if engine.spec.name == "latent-step":
                 engine._session = SimpleNamespace(run=_exhausted)
-            return run(engine, feeds)
+            return run(engine, feeds, outputs)
 
         monkeypatch.setattr(OrtEngine, "_execute", starved)
     code, _, error = _run(capsys, "protect", png, "--method", "latent", *QUIET)
