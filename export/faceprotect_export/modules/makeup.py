@@ -5,7 +5,7 @@ fine-tuned for a look, in colours and against recognisers at once. :class:`Makeu
 published loss asks for as histograms, are put on in closed form (``looks/colours.py``): exact, at the photo's own sharpness, and a look
 is a hundred numbers. What is left to learn is the change beside them that recognisers do not survive: that of the one-pass student
 (``modules/fast.py``, the denoiser asked once), with low-rank additions to its weights (Hu et al. 2021, arXiv 2106.09685, eq. 3), as
-shade that is to be seen. Beside it the recipe has a pass of the student as it is, with so little room that it is not.
+shade that is to be seen. Beside it the recipe has a pass of the student as it is, with the room that it has alone as ``fast``.
 """
 
 from __future__ import annotations
