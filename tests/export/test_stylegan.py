@@ -1,15 +1,11 @@
-"""StyleGAN2: modulation and resampling by definition, both layouts of checkpoints, pickles that are not run, engines against autograd."""
+"""StyleGAN2: modulation and resampling by definition, both layouts of checkpoints, engines against autograd."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import re
-import sys
 from collections import OrderedDict
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,101 +14,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from stylegan_states import CHANNELS, LAYERS, SIZE, STYLE, State, filter_of, nvidia, rosinality
 from torch import Tensor
 
 from faceprotect_export.modules.stylegan2 import Styled, StyleGan2, StyleGan2Config, ToRgb, config_f, mapped
 from faceprotect_export.parity import run_onnx
 from faceprotect_export.pretrained.common import Options, PretrainedError
 from faceprotect_export.pretrained.kinds import export
-from faceprotect_export.pretrained.nvidia_pickle import read_nvidia
 from faceprotect_export.pretrained.stylegan import from_state, read_stylegan
-
-SIZE, STYLE, CHANNELS = 32, 8, (7, 6, 6, 5)
-LAYERS = 8
-
-State = dict[str, Tensor]
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def rosinality() -> State:
-    """A generator as rosinality's class names it, at a size for tests: every tensor random, nothing left at its first value."""
-    state: State = {"input.input": torch.randn(1, CHANNELS[0], 4, 4)}
-
-    def conv(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        state[f"{name}.conv.weight"] = torch.randn(1, outputs, inputs, kernel, kernel)
-        state[f"{name}.conv.modulation.weight"] = torch.randn(inputs, STYLE)
-        state[f"{name}.conv.modulation.bias"] = 1 + 0.1 * torch.randn(inputs)
-
-    def styled(name: str, inputs: int, outputs: int, up: bool) -> None:
-        conv(name, inputs, outputs, 3)
-        state[f"{name}.noise.weight"] = 0.3 * torch.randn(1)
-        state[f"{name}.activate.bias"] = 0.2 * torch.randn(outputs)
-        if up:
-            state[f"{name}.conv.blur.kernel"] = filter_of(4.0)
-
-    def rgb(name: str, inputs: int) -> None:
-        conv(name, inputs, 3, 1)
-        state[f"{name}.bias"] = 0.2 * torch.randn(1, 3, 1, 1)
-
-    styled("conv1", CHANNELS[0], CHANNELS[0], False)
-    rgb("to_rgb1", CHANNELS[0])
-    for step, (inputs, outputs) in enumerate(pairwise(CHANNELS)):
-        styled(f"convs.{2 * step}", inputs, outputs, True)
-        styled(f"convs.{2 * step + 1}", outputs, outputs, False)
-        rgb(f"to_rgbs.{step}", outputs)
-        state[f"to_rgbs.{step}.upsample.kernel"] = filter_of(4.0)
-    for number in range(LAYERS - 1):
-        side = 2 ** ((number + 5) // 2)
-        state[f"noises.noise_{number}"] = torch.randn(1, 1, side, side)
-    for number in (1, 2):
-        state[f"style.{number}.weight"] = 100 * torch.randn(STYLE, STYLE)
-        state[f"style.{number}.bias"] = 30 * torch.randn(STYLE)
-    return state
-
-
-def nvidia(state: State) -> State:
-    """The same numbers as NVIDIA's classes name them."""
-    made: State = {"synthesis.b4.const": state["input.input"][0]}
-
-    def conv(ours: str, theirs: str) -> None:
-        made[f"synthesis.{ours}.weight"] = state[f"{theirs}.conv.weight"][0]
-        made[f"synthesis.{ours}.affine.weight"] = state[f"{theirs}.conv.modulation.weight"]
-        made[f"synthesis.{ours}.affine.bias"] = state[f"{theirs}.conv.modulation.bias"]
-
-    def styled(ours: str, theirs: str, noise: int) -> None:
-        conv(ours, theirs)
-        made[f"synthesis.{ours}.bias"] = state[f"{theirs}.activate.bias"]
-        made[f"synthesis.{ours}.noise_const"] = state[f"noises.noise_{noise}"][0, 0]
-        made[f"synthesis.{ours}.noise_strength"] = state[f"{theirs}.noise.weight"].reshape(())
-        made[f"synthesis.{ours}.resample_filter"] = filter_of(1.0)
-
-    def rgb(ours: str, theirs: str) -> None:
-        conv(ours, theirs)
-        made[f"synthesis.{ours}.bias"] = state[f"{theirs}.bias"].flatten()
-
-    styled("b4.conv1", "conv1", 0)
-    rgb("b4.torgb", "to_rgb1")
-    made["synthesis.b4.resample_filter"] = filter_of(1.0)
-    for step in range(len(CHANNELS) - 1):
-        block = f"b{8 * 2**step}"
-        styled(f"{block}.conv0", f"convs.{2 * step}", 2 * step + 1)
-        styled(f"{block}.conv1", f"convs.{2 * step + 1}", 2 * step + 2)
-        rgb(f"{block}.torgb", f"to_rgbs.{step}")
-        made[f"synthesis.{block}.resample_filter"] = filter_of(1.0)
-    for number in (1, 2):
-        for kind in ("weight", "bias"):
-            made[f"mapping.fc{number - 1}.{kind}"] = state[f"style.{number}.{kind}"]
-    made["mapping.w_avg"] = torch.linspace(-1, 1, STYLE)
-    return made
-
-
-def filter_of(gain: float) -> Tensor:
-    row = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    return torch.outer(row, row) * gain / 64
 
 
 def upfirdn(x: Tensor, kernel: Tensor, up: int, before: int, after: int) -> Tensor:
@@ -275,148 +189,6 @@ def test_another_network_is_refused() -> None:
     small = {key: value for key, value in rosinality().items() if not re.match(r"(convs\.[2345]|to_rgbs\.[12])\.", key)}
     with pytest.raises(PretrainedError, match="32 are the least"):
         from_state(small, "made")
-
-
-SOURCE = "import os\nos.environ['FACEPROTECT_RAN'] = '1'\nraise SystemExit('ran')\n"
-
-
-@dataclass
-class Persistent:
-    """Pickles as NVIDIA's persistent classes do: by a function that is not there, with the class's source."""
-
-    state: dict[str, Any]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        meta = {"type": "class", "version": 6, "module_src": SOURCE, "class_name": "Generator", "state": self.state}
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,)  # type: ignore[attr-defined]
-
-
-def module_of(tensors: State) -> Persistent:
-    """Nested objects with the attributes of ``torch.nn.Module``."""
-    own: dict[str, Any] = {
-        "training": False, "_parameters": OrderedDict(), "_buffers": OrderedDict(), "_modules": OrderedDict(),
-        "_non_persistent_buffers_set": set(), "_init_args": (), "_init_kwargs": {"w_dim": np.int64(8), "dtype": torch.float32},
-    }  # fmt: skip
-    below: dict[str, State] = {}
-    for key, value in tensors.items():
-        first, _, rest = key.partition(".")
-        if rest:
-            below.setdefault(first, {})[rest] = value
-        elif first in ("noise_const", "resample_filter", "w_avg"):
-            own["_buffers"][first] = value
-        else:
-            own["_parameters"][first] = torch.nn.Parameter(value, requires_grad=False)
-    own["_parameters"]["nothing"] = None
-    own["_modules"].update({name: module_of(part) for name, part in below.items()})
-    return Persistent(own)
-
-
-def pickled(content: Any, path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int = 3) -> None:
-    """Written with NVIDIA's modules pretended, which are gone when it is read."""
-    with monkeypatch.context() as patch:
-        for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util"):
-            patch.setitem(sys.modules, name, type(sys)(name))
-
-        def _reconstruct_persistent_obj(meta: Any) -> None:
-            """Only its name is pickled."""
-
-        _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-        _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-        patch.setattr(sys.modules["torch_utils.persistence"], "_reconstruct_persistent_obj", _reconstruct_persistent_obj, raising=False)
-        easy = type("EasyDict", (dict,), {"__module__": "dnnlib.util"})
-        patch.setattr(sys.modules["dnnlib.util"], "EasyDict", easy, raising=False)
-        content = {**content, "training_set_kwargs": easy(resolution=SIZE, class_name="training.dataset.ImageFolderDataset")}
-        path.write_bytes(pickle.dumps(content, protocol))
-
-
-@pytest.mark.filterwarnings("ignore:TypedStorage")
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_pickle_of_nvidia_is_read_without_running_it(protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, theirs = tmp_path / "network.pkl", nvidia(rosinality())
-    pickled({"G": None, "D": module_of({"b4.conv.weight": torch.zeros(2)}), "G_ema": module_of(theirs)}, path, monkeypatch, protocol)
-    assert SOURCE.encode() in path.read_bytes()
-    found = read_nvidia(path)
-    assert found.keys() == theirs.keys()
-    assert all(torch.equal(found[key], theirs[key]) for key in theirs)
-    assert all(type(value) is Tensor for value in found.values())
-    assert "torch_utils" not in sys.modules
-    w_plus = torch.randn(1, LAYERS, STYLE)
-    torch.testing.assert_close(read_stylegan(path)[0](w_plus), from_state(theirs, "made")[0](w_plus), atol=0, rtol=0)
-
-
-@pytest.mark.filterwarnings("ignore:TypedStorage")
-def test_a_plain_dict_is_read_and_other_contents_are_refused(tmp_path: Path) -> None:
-    path, theirs = tmp_path / "network.pkl", nvidia(rosinality())
-    path.write_bytes(pickle.dumps({"G_ema": theirs}))
-    assert read_nvidia(path).keys() == theirs.keys()
-    for content, reason in (({"G": 1}, "no 'G_ema', but G"), ((1, 2, 3), "legacy.py"), ({"G_ema": 3}, "holds no tensors")):
-        path.write_bytes(pickle.dumps(content))
-        with pytest.raises(PretrainedError, match=reason):
-            read_nvidia(path)
-    path.write_bytes(pickle.dumps({"G_ema": theirs})[:-200])
-    with pytest.raises(PretrainedError, match="cannot be read"):
-        read_nvidia(path)
-    with pytest.raises(PretrainedError, match="no such file"):
-        read_stylegan(tmp_path / "absent.pkl")
-
-
-class Calling:
-    """Pickles as a call."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.call
-
-
-def evil() -> list[tuple[str, bytes]]:
-    import importlib
-    import os
-    import subprocess
-
-    ran = "open('RAN', 'w').close()"
-    calls = {
-        "system": Calling(os.system, "touch RAN"), "builtins.exec": Calling(exec, ran), "builtins.eval": Calling(eval, ran),
-        "builtins.getattr": Calling(getattr, dict, "fromkeys"), "subprocess.run": Calling(subprocess.run, ["touch", "RAN"]),
-        "importlib.import_module": Calling(importlib.import_module, "antigravity"), "torch.serialization.load": Calling(torch.load, "RAN"),
-        "torch.hub.load": Calling(torch.hub.load, "x", "y"),
-    }  # fmt: skip
-    found = [(name, pickle.dumps({"G_ema": call}, 3)) for name, call in calls.items()]
-    walk = b"OrderedDict.copy.__globals__"  # a dotted name, from what is allowed to what is not (protocol 4)
-    return [*found, (walk.decode(), b"\x80\x04\x8c\x0bcollections\x8c" + bytes([len(walk)]) + walk + b"\x93.")]
-
-
-@pytest.mark.parametrize(("name", "data"), evil(), ids=lambda value: value if isinstance(value, str) else "")
-def test_a_pickle_that_calls_anything_else_is_refused(name: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "network.pkl"
-    path.write_bytes(data)
-    with pytest.raises(PretrainedError, match=rf"asks for '[\w.]*{re.escape(name)}"):
-        read_stylegan(path)
-    assert not (tmp_path / "RAN").exists()
-
-
-def test_the_bytes_of_a_tensor_cannot_call_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tensor's bytes are a pickle within the pickle."""
-    import os
-
-    monkeypatch.chdir(tmp_path)
-    inner = pickle.dumps(Calling(os.system, "touch RAN"), 2)
-    path = tmp_path / "network.pkl"
-    for data in (inner, saved(Calling(os.system, "touch RAN"))):
-        path.write_bytes(pickle.dumps({"G_ema": Calling(torch.storage._load_from_bytes, data)}, 3))
-        with pytest.raises(PretrainedError, match="cannot be read"):
-            read_nvidia(path)
-    assert not (tmp_path / "RAN").exists()
-
-
-def saved(content: Any) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
 
 
 def checkpoint(folder: Path) -> Path:
