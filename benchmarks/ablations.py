@@ -78,8 +78,25 @@ def _style_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list
 
 def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list[Setting]:
     """Departures from the published way; those with engines of their own need a zoo that has them (``faceprotect_export.zoo --help``)."""
-    published = load_recipe(ZOO / "recipes" / "diffusion-published.json")["constants"]
-    stages = load_recipe(ZOO / "recipes" / "diffusion.json")["stages"]
+    whole = load_recipe(ZOO / "recipes" / "diffusion-published.json")
+    published, descents = whole["constants"], whole["stages"][1:-1]
+    ours = load_recipe(ZOO / "recipes" / "diffusion.json")
+    stages, constants = ours["stages"], ours["constants"]
+    # What the published form puts into the photo is its decoding; here that of the face, inside the mask.
+    literal = {**whole, "stages": [whole["stages"][0], *descents[:-1], {**descents[-1], "keep": {"difference": "difference"}}]}
+    embedded = {f"embedding_{n}": f"embedding_{n}" for n in range(3)}
+    null_text = {
+        "stages": [
+            {**stages[0], "outputs": whole["stages"][0]["outputs"] | {"level_3": "latent"}},
+            {**descents[0], "inputs": descents[0]["inputs"] | {"latent": "latent"}},
+            *descents[1:-1],
+            *({**stage, "inputs": stage["inputs"] | embedded} for stage in stages[1:]),
+        ],
+        "constants": constants
+        | {f"time_{n}": [time] for n, time in enumerate(constants["times"])}
+        | {f"moves_{n}": constants["moves"][2 * n : 2 * n + 2] for n in range(3)},
+        "parameters": ours["parameters"] | {"null_text_steps": whole["parameters"]["null_text_steps"]},
+    }
     one = {
         "stages.0.outputs": {"level_2": "latent", "embedding": "embedding"},
         "constants.times": [101], "constants.moves": [1.05732542, -0.304612437],
@@ -92,6 +109,9 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
         "stages.1.engine": "diffusion-decode-turbo", "stages.2.engine": "diffusion-step-turbo",
     }  # fmt: skip
     return [
+        changed("as published", {key: literal[key] for key in ("stages", "constants", "parameters")}),
+        changed("with null-text", null_text),
+        changed("optimiser as published", {"stages.2.optimiser": descents[-1]["optimiser"]}),
         changed("one step, from less noise", one),
         changed("one step, distilled", distilled),
         changed("levels as published", {f"constants.{name}": published[name] for name in ("times", "moves")}),

@@ -12,6 +12,7 @@ from faceprotect_export.modules.fast import BUDGET, FastProtect
 from faceprotect_export.search_engines import DESCRIBE, STEP_SURROGATES
 from faceprotect_export.sources import Sources, card
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.rivals import BUDGETS
 from faceprotect_sdk.align import CROP
 
 
@@ -27,13 +28,14 @@ def build_fast(sources: Sources, folder: Path) -> None:
     training = {key: value for key, value in facts.items() if key != "config"}
     describe: dict[str, dict[str, Any]] = {
         **DESCRIBE,
-        "budget": {"range": (0.0002, 0.0009), "description": "the penalty to come out at, as in the recipe of latent"},
+        "budget": {"range": BUDGETS, "description": "the penalty to come out at, as in the recipe of latent"},
         "goal": {"range": (0.0, 1.0), "description": "1 at one of metadata.goals"},
         "offset": {"description": "of the latent"},
         "latent": {"layout": "NCHW", "description": "of the crop, as face-encoder gives it"},
     }
     made = card("fast", training)
     metadata = {"goals": list(fast.goals), "surrogates": [name for name in STEP_SURROGATES if name in facts["recognisers"]]}
+    metadata["learnt_from"] = facts.get("learnt_from", [])
     recipe = EngineRecipe(
         name="fast", role="protector", function=FastProtect(sources.autoencoder(), sources.student("conv")[0], fast), samples=samples,
         describe=describe,

@@ -180,9 +180,7 @@ class Protector:
             notes: list[str] = []
             searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
             panel = judge.unique([*searched, *self._panel()])
-            identities = self._method.identities()
-            dependent = {one.name for one in panel if judge.took_part(one, identities)}
-            return check_photos(load(original), load(protected), faces, panel, dependent, self._detect, tuple(notes))
+            return check_photos(load(original), load(protected), faces, panel, self._dependent(panel), self._detect, tuple(notes))
 
     def _protect_faces(
         self,
@@ -198,11 +196,12 @@ class Protector:
             searched = list(self._method.surrogates())
             left_out = judge.shipped_surrogates(self._room, [])
             panel = judge.unique([*searched, *left_out, *self._panel()])
+            dependent = self._dependent(panel)
         decoys = self._decoys() if self.goal == "decoy" else None
         with watch("embed"):
             before = self._written_original(source, pixels)
             sessions = [
-                FaceSession.start(index, face, pixels, before, panel, searched, self._strength, self._look, decoys)
+                FaceSession.start(index, face, pixels, before, panel, searched, dependent, self._strength, self._look, decoys)
                 for index, face in enumerate(chosen)
             ]
         mask = face_mask()
@@ -279,6 +278,11 @@ class Protector:
 
     def _look(self, pixels: NDArray[np.uint8], face: Face) -> Face | None:
         return face_in_place(pixels, face, self._room(DETECTOR))
+
+    def _dependent(self, panel: Sequence[Recogniser]) -> frozenset[str]:
+        """Names of those that the method searches on or has learnt from, by their weights."""
+        identities = self._method.identities()
+        return frozenset(one.name for one in panel if judge.took_part(one, identities))
 
     def _panel(self) -> list[Recogniser]:
         """Recognisers that score without being searched on (or are found to share weights with one that is)."""

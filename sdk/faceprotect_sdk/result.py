@@ -31,7 +31,7 @@ class Verdict:
     to the decoy, where there is one. ``matched``: ``similarity >= threshold``.
     ``measure``: "cosine", or "distance" where the recogniser's own figure is a distance; then ``distance`` and
     ``distance_threshold`` hold it, and the similarity is one minus it. ``took_part``: the search descended on this
-    recogniser, so that its verdict proves little.
+    recogniser, or a network in it was trained against it, so that its verdict proves little.
     """
 
     recogniser: str

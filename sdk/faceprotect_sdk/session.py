@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
-from faceprotect_sdk.judge import Anchor, anchor, similarity_at, took_part, verdict
+from faceprotect_sdk.judge import Anchor, anchor, similarity_at, verdict
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Pixels
@@ -62,7 +63,7 @@ class FaceSession:
     face's width. ``anchors``: every recogniser's view of the original face. ``references``: the unit embeddings [1, E]
     that the search moves away from, at similarities ``origins`` to begin with (1 if not named). ``decoy``: the face to be
     taken for, if there is one, and how every recogniser sees it. ``dependent``: names of the recognisers that the search
-    touches. ``before``: similarity of the merely re-encoded photo.
+    touches, or that it has learnt from. ``before``: similarity of the merely re-encoded photo.
     """
 
     index: int
@@ -72,7 +73,7 @@ class FaceSession:
     anchors: Sequence[Anchor]
     references: Mapping[str, NDArray[np.float32]]
     origins: Mapping[str, float]
-    dependent: frozenset[str]
+    dependent: AbstractSet[str]
     before: Mapping[str, float]
     strength: Strength
     decoy: Decoy | None = None
@@ -92,6 +93,7 @@ class FaceSession:
         written: NDArray[np.uint8] | None,
         panel: Sequence[Recogniser],
         searched: Sequence[EngineRecogniser],
+        dependent: AbstractSet[str],
         strength: Strength,
         look: Look,
         decoys: Decoys | None = None,
@@ -127,7 +129,7 @@ class FaceSession:
             origins=origins,
             decoy=decoy,
             decoy_anchors=decoy_anchors,
-            dependent=frozenset(one.name for one in panel if took_part(one, [other.identity for other in searched])),
+            dependent=dependent,
             before=before,
             strength=strength,
         )

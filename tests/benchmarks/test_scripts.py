@@ -99,6 +99,10 @@ def test_ablations_of_diffusion_are_the_departures_from_the_published_way() -> N
     rows = {row.key: row for row in ablations.settings("diffusion", (), "c", 36.0)}
     published = rows["levels as published"].recipe
     assert published["constants.times"] == [101, 51, 1]
+    whole = rows["as published"].recipe
+    assert [stage["engine"] for stage in whole["stages"]] == ["diffusion-invert", *3 * ["diffusion-null-text"], "diffusion-step"]
+    aligned, shifted = rows["with null-text"].recipe["constants"], whole["constants"]
+    assert (aligned["time_0"], shifted["time_0"]) == ([151], [101])
     one = rows["one step, from less noise"].recipe
     assert (one["stages.2.engine"], one["constants.times"]) == ("diffusion-step-one", [101])
     assert not {"maps_1", "embedding_2"} & set(one["stages.2.inputs"])  # type: ignore[call-overload]

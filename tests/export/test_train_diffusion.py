@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -101,6 +102,30 @@ def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, t
     assert (facts["targets"], facts["apart"], facts["realism"]) == (1.0, 1.0, 0.0)
     row = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[0])
     assert 0 < row["unlike"] < 2 and 0 <= row["common"] <= 1.001
+
+
+def test_searches_go_on_from_a_student_on_recognisers_that_need_not_ship(crops: Path, teachers: Path, tmp_path: Path) -> None:
+    """Each begins with what the student makes of the crop, comes out at the budget, and gets farther from the person."""
+    words = [crops, "--teachers", teachers, "--weights", WEIGHTS, "--count", 2]
+    with pytest.raises(SystemExit):
+        targets.main([str(word) for word in (crops, "--start", WEIGHTS / "fast.safetensors", "-o", tmp_path / "no.npz")])
+    found = {}
+    for name, start, steps in (("begun", True, 0), ("searched", True, 4), ("alone", False, 4)):
+        student = ["--start", WEIGHTS / "fast.safetensors"] if start else []
+        run(targets.main, *words, *student, "--steps", steps, "-o", tmp_path / f"{name}.npz")
+        with np.load(tmp_path / f"{name}.npz") as kept:
+            rows, found[name] = kept["rows"], torch.from_numpy(kept["differences"]).float()
+    photos = torch.stack([rivals.tensor_of(np.load(crops)[row]) for row in rows])
+    for change in found.values():
+        penalty = rivals.penalty_of((photos + change).clamp(0, 1), photos)
+        assert penalty.tolist() == pytest.approx([BUDGET] * 2, rel=0.15)
+    assert float(rivals.unlike(found["searched"], found["begun"]).max()) < float(rivals.unlike(found["alone"], found["begun"]).min())
+    known = rivals.read_rivals(Sources(WEIGHTS, ()), teachers, 2.0)[0]
+    assert [one.name for one in known] == ["dlib-resnet", "student-conv", "teacher"]
+    with torch.no_grad():
+        cosines = {name: sum(float((one.net(photos + change) * one.net(photos)).sum()) for one in known) for name, change in found.items()}
+    assert cosines["searched"] < cosines["begun"]
+    assert rivals.digests(teachers) == [hashlib.sha256((teachers / "teacher.onnx").read_bytes()).hexdigest()]
 
 
 def test_what_changes_have_in_common() -> None:

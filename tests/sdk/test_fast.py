@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from pathlib import Path
@@ -70,13 +71,26 @@ def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
             make_method(method, room, without=["toy-a"]).surrogates()
 
 
+def test_what_a_student_learnt_from_is_no_independent_judge(zoo: Path, tmp_path: Path, pixels: np.ndarray) -> None:
+    """A recogniser that took no part in the search, but in the student's training, is reported as one that did; none can be left out."""
+    shutil.copytree(zoo, tmp_path / "zoo")
+    teacher = toy_zoo.make_surrogate(tmp_path / "zoo" / "sface", 77)
+    digest = hashlib.sha256((teacher / "model.onnx").read_bytes()).hexdigest()
+    store = Store([tmp_path / "zoo"], tmp_path / "cache")
+    for learnt_from in ((), (digest,)):
+        toy_zoo.make_fast(tmp_path / "zoo" / "fast", ENOUGH, learnt_from)
+        with Protector("fast", store=store, strength=Strength(0.0, 1.0), judges=[teacher], **SETTINGS) as protector:
+            verdicts = {one.recogniser: one.took_part for one in protector.protect(pixels).faces[0].verdicts}
+        assert verdicts["sface"] == bool(learnt_from)
+    with pytest.raises(UsageError, match="learnt from sface.*--method latent"):
+        make_method("fast", EngineRoom(store, "cpu"), without=["sface"]).surrogates()
+
+
 def test_the_default_is_auto_where_it_can_do_what_is_asked(store: Store, zoo: Path) -> None:
-    """Not towards a decoy, nor without what it has learnt from; leaving out what joins from outside changes nothing."""
+    """Not towards a decoy, nor without what it may have learnt from."""
     with Protector(store=store, **SETTINGS) as protector:
         assert protector._method.name == "auto"
-    with Protector(store=store, without=["sface"], **SETTINGS) as protector:
-        assert protector._method.name == "auto"
-    for options in ({"goal": "decoy"}, {"without": ["toy-a"]}):
+    for options in ({"goal": "decoy"}, {"without": ["toy-a"]}, {"without": ["sface"]}):
         with Protector(store=store, **options, **SETTINGS) as protector:  # type: ignore[arg-type]
             assert protector._method.name == "latent"
     with Protector("auto", goal="decoy", store=store, **SETTINGS) as protector:

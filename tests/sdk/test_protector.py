@@ -191,7 +191,7 @@ def test_sface_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path,
     manifest["weights"] = [vars(toy_zoo.unfetched_weights())]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert not searched(), "one that waits to be fetched stays out"
-    with Protector(store=store, **settings) as plain, Protector(store=store, without=["sface"], **settings) as left_out:
+    with Protector("latent", store=store, **settings) as plain, Protector(store=store, without=["sface"], **settings) as left_out:
         assert plain.protect(pixels).image == left_out.protect(pixels).image
 
 

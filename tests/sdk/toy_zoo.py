@@ -8,6 +8,7 @@ fools it too; the stubborn judge sees something else.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +220,7 @@ def make_makeup(folder: Path, looks: tuple[str, ...] = LOOKS, goals: tuple[str, 
     )
 
 
-def make_fast(folder: Path, gain: float = 1e-4) -> None:
+def make_fast(folder: Path, gain: float = 1e-4, learnt_from: Sequence[str] = ()) -> None:
     """A student that has learnt one pattern, ``gain`` times the budget high: too little to fool anybody, unless it is made strong."""
     g = Graph()
     g.op("AveragePool", "original", name="latent", kernel_shape=[8, 8], strides=[8, 8])
@@ -234,7 +235,7 @@ def make_fast(folder: Path, gain: float = 1e-4) -> None:
         {"original": IMAGE, "mask": MASK, "budget": (1,), "goal": (1, len(GOALS))},
         {"difference": IMAGE, "offset": LATENT, "latent": LATENT, "decoded_original": IMAGE},
         role="protector",
-        metadata={"goals": list(GOALS), "surrogates": list(SURROGATES)},
+        metadata={"goals": list(GOALS), "surrogates": list(SURROGATES), "learnt_from": list(learnt_from)},
     )
 
 

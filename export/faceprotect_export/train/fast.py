@@ -42,6 +42,7 @@ from faceprotect_export.train.rivals import (
     Rival,
     common,
     concentrated,
+    digests,
     drawn,
     facing,
     paid,
@@ -237,6 +238,7 @@ def main(
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
     facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, **asdict(prices)}
+    facts["learnt_from"] = digests(teachers)
 
     def step(number: int) -> dict[str, float]:
         guided = searched.drawn(data, count // 2, rng) if searched else None

@@ -4,6 +4,10 @@
 as written by ``faceprotect_export.train.crops``. Each search is the shipped recipe with fewer steps, away from the face's own
 embeddings, at the budget and margin of medium. Written are ``rows`` [n] of the joined crops and ``differences`` float16 [n, 3, 256, 256].
 Goes on where an interrupted run stopped.
+
+``--teachers DIR``: instead, search in torch, many crops at a time, on everything that ``train/fast.py --teachers DIR`` trains against.
+Those recognisers need not ship, and what fools them carries over to others much better than what fools those that do. ``--start``: each
+search goes on from what a trained student makes of the crop, which takes fewer steps, and gives the student what it can come near to.
 """
 
 from __future__ import annotations
@@ -12,36 +16,96 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from tqdm import tqdm
+from torch import Tensor
+from tqdm import trange
 
 from faceprotect_engines.store import Store
+from faceprotect_export.modules.fast import read_fast
+from faceprotect_export.objectives.search import combine
+from faceprotect_export.sources import Sources
+from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.rivals import drawn, facing, paid, penalty_of, read_rivals, tensor_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods.base import STRENGTHS, SearchRequest
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
-SAVED_EVERY = 50
+#: Groups of crops.
+SAVED_EVERY = 5
 STRENGTH = "medium"
+#: Of a search in torch: crops at a time, and the optimiser's rate: that of the recipe ``latent``, and less from a student's change.
+TOGETHER, RATE, RATE_FROM_STUDENT = 12, 0.045, 0.02
 
 
 class Searcher:
-    """One method's search, of crops instead of photos."""
+    """One method's search as it ships, of crops instead of photos."""
 
     def __init__(self, method: str, steps: int, threads: int) -> None:
         self.search = Search(method, EngineRoom(Store(), "cpu", threads))
         self.search.recipe["parameters"]["steps"] = steps
         self.strength, self.mask = STRENGTHS[method][STRENGTH], face_mask()
 
-    def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
+    def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
+        """The differences [N, 3, S, S] that searches find for crops [N, S, S, 3]."""
+        return np.stack([self.one(crop, seed + number) for number, crop in enumerate(pixels)]).astype(np.float16)
+
+    def one(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
         """The difference [3, S, S] that the search finds for a crop [S, S, 3]."""
         crop = np.asarray(pixels.transpose(2, 0, 1)[None] / 255, np.float32)
         surrogates = self.search.surrogates()
         own = {one.name: unit(one.embed_crop(crop))[None] for one in surrogates}
         limits = {one.name: self.strength.limit(one) for one in surrogates}
         return self.search.search(SearchRequest(crop, self.mask, own, limits, self.strength.budget, seed)).difference
+
+
+class Together:
+    """The search of ``latent`` for many crops at once, on the loss of ``train/fast.py``: the same recognisers, views and price."""
+
+    def __init__(self, sources: Sources, teachers: Path, start: Path | None, steps: int, margin: float = 2.0) -> None:
+        self.rivals, goals = read_rivals(sources, teachers, margin)
+        self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.student = read_fast(*checkpoint.load(start)) if start else None
+        self.mask, self.steps, self.goals = torch.from_numpy(face_mask()), steps, len(goals)
+        self.budget = STRENGTHS["latent"][STRENGTH].budget
+
+    def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
+        """The differences [N, 3, S, S] for crops [N, S, S, 3]."""
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        crops = torch.stack([tensor_of(one) for one in pixels]).contiguous(memory_format=torch.channels_last)
+        goal = F.one_hot(torch.zeros(len(crops), dtype=torch.long), self.goals).float()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latent = self.autoencoder.encoder(crops).float()
+            plain = self.autoencoder.decoder(latent).float()
+            own = {rival.name: rival.net(crops).float() for rival in self.rivals}
+            told = own[self.rivals[1].name]
+            offset = 0.01 * torch.randn_like(latent)
+            if self.student is not None:
+                offset = self.student(latent, told, torch.full((len(crops),), self.budget), goal).float()
+        offset.requires_grad_()
+        rate = RATE if self.student is None else RATE_FROM_STUDENT
+        optimiser = torch.optim.AdamW([offset], rate, betas=(0.9, 0.99), weight_decay=0.0)
+
+        def image() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                moved = self.autoencoder.decoder(latent + offset).float()
+            return combine(moved, plain, crops, self.mask)
+
+        for _ in range(self.steps):
+            found, used = image(), drawn(self.rivals, rng)
+            lost, _ = facing(used, found, [own[one.name] for one in used], goal, rng)
+            optimiser.zero_grad()
+            (lost + paid(penalty_of(found, crops) / self.budget)).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        with torch.no_grad():
+            for _ in range(2):  # the penalty grows with about the square of the offset
+                offset *= (self.budget / penalty_of(image(), crops)).sqrt().clamp(0.5, 2.0).reshape(-1, 1, 1, 1)
+            return (image() - crops).numpy().astype(np.float16)
 
 
 def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,15 +116,24 @@ def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
 @click.command()
 @click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--method", default="latent", show_default=True, type=click.Choice(["latent", "diffusion", "style"]))
+@click.option("--teachers", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Search in torch, on these as well.")
+@click.option("--start", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="With --teachers: go on from this student.")
+@click.option("--weights", default="weights", show_default=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=1000, show_default=True, help="Searches.")
 @click.option("--steps", default=16, show_default=True, help="Of each search.")
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--seed", default=0, show_default=True, help="Which crops, in which order, and of the searches' draws.")
 @click.option("--threads", default=1, show_default=True)
-def main(crops: tuple[Path, ...], method: str, count: int, steps: int, out: Path, seed: int, threads: int) -> None:
+def main(
+    crops: tuple[Path, ...], method: str, teachers: Path | None, start: Path | None, weights: Path, count: int, steps: int, out: Path,
+    seed: int, threads: int,
+) -> None:  # fmt: skip
     """Search, and write what was found; ``train/fast.py --targets`` has to be given the same CROPS in the same order."""
+    if (teachers and method != "latent") or (start and not teachers):
+        raise click.UsageError("searches in torch are those of latent: name --teachers alone, or with --start")
     data = read_crops(list(crops), CROP)
-    order, about = np.random.default_rng(seed).permutation(len(data)), f"{method}, {steps} steps, {len(data)} crops, seed {seed}"
+    order = np.random.default_rng(seed).permutation(len(data))
+    about = f"{method}, {steps} steps, {len(data)} crops, seed {seed}" + (f", teachers, from {start and start.name}" if teachers else "")
     found: list[NDArray[np.float16]] = []
     if out.is_file():
         with np.load(out) as kept:
@@ -68,10 +141,16 @@ def main(crops: tuple[Path, ...], method: str, count: int, steps: int, out: Path
                 raise click.UsageError(f"{out} holds other searches: {kept['about']}. Choose another --out")
             found = list(kept["differences"])
     rows = order[: max(count, len(found))]
-    searcher = Searcher(method, steps, threads)
-    for number in tqdm(range(len(found), len(rows)), initial=len(found), total=len(rows)):
-        found.append(searcher(data[rows[number]], seed + number).astype(np.float16))
-        if len(found) % SAVED_EVERY == 0 or len(found) == len(rows):
+    searcher: Searcher | Together
+    if teachers:
+        torch.set_num_threads(threads)
+        searcher = Together(Sources(weights, ()), teachers, start, steps)
+    else:
+        searcher = Searcher(method, steps, threads)
+    for number in trange(len(found), len(rows), TOGETHER):
+        part = rows[number : number + TOGETHER]
+        found.extend(searcher(data[part], seed + number))
+        if number // TOGETHER % SAVED_EVERY == 0 or len(found) == len(rows):
             beside = out.with_suffix(".part.npz")
             np.savez(beside, about=about, rows=rows[: len(found)], differences=np.stack(found))
             beside.replace(out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.base import MAKEUP, STRENGTHS, Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.methods.search import JOINING, Search
+from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
 METHODS = tuple(STRENGTHS)
@@ -33,7 +33,7 @@ def make_method(
 
 def default_method(goal: str, without: Sequence[str]) -> str:
     """``auto``; ``latent`` for what a pass and a few steps cannot do: lead to a decoy, or do without a surrogate that was learnt from."""
-    return "latent" if goal == "decoy" or set(without) - set(JOINING) else "auto"
+    return "latent" if goal == "decoy" or without else "auto"
 
 
 def strength_of(method: str, strength: str | Strength) -> Strength:

@@ -113,7 +113,7 @@ class Method(Protocol):
         ...
 
     def identities(self) -> Sequence[frozenset[str]]:
-        """What the surrogates are known by, read from their manifests without opening them."""
+        """What the surrogates, and recognisers that the method has learnt from, are known by; read from manifests without opening them."""
         ...
 
     def search(self, request: SearchRequest) -> SearchResult:

@@ -121,8 +121,8 @@ class Search:
         names = self._names()
         if unknown := self._without - {*names, *JOINING}:
             raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
-        if self._without & {*names} and any("goal" in stage["inputs"] for stage in self.recipe["stages"]):
-            raise UsageError(f"'{self.name}' has learnt from {', '.join(names)}: none can be left out of that. Use --method latent")
+        if taught := sorted(name for name in self._without if self._has_taught(name, names)):
+            raise UsageError(f"'{self.name}' has learnt from {', '.join(taught)}: none can be left out of that. Use --method latent")
         return [name for name in names if name not in self._without]
 
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
@@ -137,9 +137,21 @@ class Search:
         return self._own + self._extra
 
     def identities(self) -> tuple[frozenset[str], ...]:
-        """Names and weight digests of every surrogate, from the manifests."""
+        """Digests of every surrogate, and of what the engines of the recipe have learnt from: no independent judges either."""
         engines: list[str | Path] = [*self._used(), *self._joining]
-        return tuple(identity_of(self._room.manifest(engine)) for engine in engines)
+        return (*(identity_of(self._room.manifest(engine)) for engine in engines), self._learnt_from)
+
+    @property
+    def _learnt_from(self) -> frozenset[str]:
+        """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against."""
+        engines = (self._room.manifest(stage["engine"]) for stage in self.recipe["stages"])
+        return frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
+
+    def _has_taught(self, name: str, surrogates: Sequence[str]) -> bool:
+        """Whether an engine of the recipe was trained against this shipped recogniser."""
+        if name in surrogates:
+            return any("goal" in stage["inputs"] for stage in self.recipe["stages"])
+        return name in self._room.store.names() and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
