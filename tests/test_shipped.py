@@ -17,7 +17,7 @@ from PIL import Image
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store, verify_files
-from faceprotect_sdk import Protector
+from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.mask import face_mask
@@ -50,6 +50,16 @@ def test_the_zoo_has_what_the_recipe_names(method: str) -> None:
     needed = {stage["engine"] for stage in made.recipe["stages"]} | {"face-detector"}
     needed |= set(read_manifest(ZOO / made.step).metadata["surrogates"])
     assert needed <= set(NAMES)
+
+
+@pytest.mark.parametrize("method", ["fast", "auto", "makeup"])
+def test_what_taught_the_student_is_no_independent_judge_of_it(method: str) -> None:
+    """By the weights' sha256, fetched or not; a method that only searches on it can do without."""
+    (weights,) = read_manifest(ZOO / "sface").weights
+    assert any(weights.sha256 in identity for identity in make_method(method, EngineRoom(Store([ZOO]), "cpu")).identities())
+    with pytest.raises(UsageError, match="learnt from sface"):
+        make_method(method, EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
+    assert make_method("latent", EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
 
 
 def test_the_zoo_is_under_40_megabytes_in_a_wheel() -> None:
