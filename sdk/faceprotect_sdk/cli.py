@@ -91,7 +91,7 @@ faces_option = click.option(
     default="medium",
     show_default=True,
     help="Points on a measured curve, of quality and of faces that a recogniser outside the search no longer matches: "
-    "low 37.7 dB, 87 %; medium 36.6 dB, 92 %; high 34.6 dB, 99 % (auto; latent: low 37.8 dB, 89 %; medium 36.7 dB, 96 %; "
+    "low 37.8 dB, 87 %; medium 36.6 dB, 94 %; high 34.6 dB, 99 % (auto; latent: low 37.8 dB, 89 %; medium 36.7 dB, 96 %; "
     "high 34.7 dB, 99 %; style: low 36.6 dB, 80 %; medium 35.0 dB, 92 %; high 32.6 dB, 97 %).",
 )
 @click.option(

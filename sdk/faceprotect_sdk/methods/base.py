@@ -52,8 +52,8 @@ class Strength:
 #: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/``, dodge.json and style.json,
 #: METHOD@NAME). latent: low 37.8 dB and SSIM 0.979 on the aligned crop, 89 % of faces no longer matched by a recogniser outside the
 #: search; medium 36.7 dB, 0.976, 96 %; high 34.7 dB, 0.968, 99 %. style: 36.6 dB, 0.979, 80 %; 35.0 dB, 0.973, 92 %; 32.6 dB, 0.963, 97 %.
-#: diffusion, fast and auto have those of latent, not yet placed by a curve of their own; auto: 37.7 dB, 0.980, 87 %; 36.6 dB, 0.976, 92 %;
-#: 34.6 dB, 0.969, 99 % (auto.json). makeup, with rose: 31.6 dB, 0.963, 88 %; 30.1 dB, 0.949, 93 %; 28.9 dB, 0.936, 98 % (makeup.json).
+#: diffusion, fast and auto have those of latent, not yet placed by a curve of their own; auto: 37.8 dB, 0.980, 87 %; 36.6 dB, 0.976, 94 %;
+#: 34.6 dB, 0.969, 99 % (auto.json). makeup, with rose: 31.9 dB, 0.965, 90 %; 30.5 dB, 0.953, 97 %; 29.3 dB, 0.942, 99 % (makeup.json).
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
     "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
