@@ -133,7 +133,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 RESULTS = Path(report.__file__).parent / "results"
-SHOWN = ("dodge", "dodge_sface", "style", "auto", "diffusion", "makeup")
+SHOWN = ("dodge", "dodge_sface", "style", "auto", "auto_sface", "diffusion", "makeup")
 #: Where results are shown, and which.
 PAGES = {
     "README.md": SHOWN,
