@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
 
+from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.store import Store
 from faceprotect_export.modules.fast import read_fast
 from faceprotect_export.objectives.search import combine
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
-from faceprotect_export.train.rivals import drawn, facing, paid, penalty_of, read_rivals, tensor_of
+from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods.base import STRENGTHS, SearchRequest
@@ -133,7 +134,9 @@ def main(
         raise click.UsageError("searches in torch are those of latent: name --teachers alone, or with --start")
     data = read_crops(list(crops), CROP)
     order = np.random.default_rng(seed).permutation(len(data))
-    about = f"{method}, {steps} steps, {len(data)} crops, seed {seed}" + (f", teachers, from {start and start.name}" if teachers else "")
+    about = f"{method}, {steps} steps, {len(data)} crops, seed {seed}"
+    if teachers:
+        about += f", on {', '.join(digests(teachers))}, from {sha256_file(start) if start else 'nothing'}"
     found: list[NDArray[np.float16]] = []
     if out.is_file():
         with np.load(out) as kept:
