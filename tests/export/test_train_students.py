@@ -65,6 +65,20 @@ def test_training_starts_from_a_student_of_the_same_teachers(teachers: Path, cro
         other.start_from(tmp_path / "run" / "student.safetensors")
 
 
+def test_training_starts_from_the_trunk_of_a_student_of_other_teachers(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
+    first = Trainer("conv", read_teachers(teachers, ()), 1e-3, None)
+    first.plain(crops, "teacher", np.random.default_rng(0))
+    first.save(tmp_path / "run", {})
+    other = {"another": read_teachers(teachers, ())["teacher"]}
+    second = Trainer("conv", other, 1e-3, None)
+    fresh = {key: value.clone() for key, value in second.student.heads.state_dict().items()}
+    second.start_from(tmp_path / "run" / "student.safetensors")
+    for key, value in second.student.trunk.state_dict().items():
+        torch.testing.assert_close(value, first.average[f"trunk.{key}"].half().to(value.dtype))
+    for key, value in second.student.heads.state_dict().items():
+        torch.testing.assert_close(value, fresh[key])
+
+
 def test_a_teacher_is_fed_as_its_specification_says(teachers: Path, crops: torch.Tensor) -> None:
     listing = json.loads((teachers / "fr.json").read_text())
     plain = read_teachers(teachers, ())["teacher"].look(crops).embedding

@@ -98,10 +98,10 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.student.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
 
     def start_from(self, path: Path) -> None:
-        """Begin where a trained student of this kind, with the same teachers, stands; raises UsageError for another."""
+        """Begin where a trained student of this kind stands, with new heads for other teachers; raises UsageError for another kind."""
         tensors, metadata = checkpoint.load(path)
         if metadata["heads"] != self.student.heads.sizes:
-            raise click.UsageError(f"{path}: learnt from {', '.join(metadata['heads'])}; name the same teachers")
+            tensors |= {f"heads.{name}": value for name, value in self.student.heads.state_dict().items()}
         try:
             self.student.load_state_dict(tensors)
         except RuntimeError as error:
