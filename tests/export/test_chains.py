@@ -118,6 +118,21 @@ def test_what_nobody_asks_for_is_not_run(own: Path) -> None:
     assert asked == [("noise",), ("grad_embedding",), ("noise", "attention"), ("noise",)]
 
 
+def test_zeros_that_all_runs_share_cannot_be_written(own: Path) -> None:
+    """A GPU keeps them from the first run on: whoever wrote into them would be seen by this machine alone."""
+    with Store([own]).open("diffusion-null-text") as chain:
+        feeds = {tensor.name: np.full(tensor.zeros().shape, 0.5, np.float32) for tensor in chain.spec.inputs}
+        link, fed = chain._noise.engine, []  # type: ignore[attr-defined]
+        run = link.run
+        link.run = lambda given, outputs=None: fed.append(given) or run(given, outputs)
+        for _ in range(2):
+            chain.run(feeds, ["loss"])
+    zeros = [{name: array for name, array in given.items() if not array.any()} for given in fed]
+    assert zeros[0] and zeros[0].keys() == zeros[1].keys()
+    for name, array in zeros[0].items():
+        assert array is zeros[1][name] and not array.flags.writeable, name
+
+
 @needs_dlib
 def test_a_look_without_gradient_runs_no_link_backward(own: Path) -> None:
     with Store([own, ZOO]).open("diffusion-step") as chain:

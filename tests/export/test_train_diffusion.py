@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -91,9 +92,13 @@ def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, t
     words = [crops, "--count", 4, "--steps", 1, "--seed", 1, "-o", found]
     assert CliRunner().invoke(targets.main, [str(word) for word in words]).exit_code == 2  # of other crops
     held = np.setdiff1d(np.arange(12), rows)[:3]
-    known = fast.Targets([found], np.append(held, rows[0]))
+    data = np.load(crops)
+    known = fast.Targets([found], data, np.append(held, rows[0]))
     assert set(known.rows) == set(rows[1:])  # none that is held out
-    photos, wanted = known.drawn(np.load(crops), 2, np.random.default_rng(0))
+    for others in (data[::-1], data[: rows.max()]):
+        with pytest.raises(click.UsageError, match="other crops"):
+            fast.Targets([found], others, held)
+    photos, wanted = known.drawn(data, 2, np.random.default_rng(0))
     assert photos.shape == wanted.shape == (2, 3, 256, 256)
     words = [crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", 1, "--targets", found, "--apart", 1]
     assert CliRunner().invoke(fast.main, [str(word) for word in words]).exit_code == 2  # six of four

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,19 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in tensors.items()}, metadata
 
 
-def training_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flat tensors of a model and its Adam state, to go on exactly where a run was stopped."""
+def training_state(
+    model: nn.Module, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Flat tensors of a model, its Adam state and its running average, to go on exactly where a run was stopped."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    state.update({f"average.{k}": v for k, v in (average or {}).items()})
     for index, slot in optimiser.state_dict()["state"].items():
         state.update({f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()})
     return state
 
 
-def restore(state: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Inverse of :func:`training_state`."""
+def restore(state: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Inverse of :func:`training_state`; returns the average."""
     model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
@@ -49,6 +53,7 @@ def restore(state: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.O
     full = optimiser.state_dict()
     full["state"] = slots
     optimiser.load_state_dict(full)
+    return {k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")}
 
 
 def log(path: Path, **values: Any) -> None:

@@ -85,8 +85,7 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     if state.exists():
         tensors, metadata = checkpoint.load(state)
-        average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
-        checkpoint.restore(tensors, model, optimiser)
+        average = checkpoint.restore(tensors, model, optimiser)
         start = int(metadata["step"])
     torch.manual_seed(seed + start)  # a resumed run must not repeat the noise of the first
     rng, began, recent = np.random.default_rng([seed, start]), time.time(), []
@@ -111,8 +110,7 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
             checkpoint.log(out / "curve.jsonl", step=step + 1, loss=float(np.mean(recent)), seconds=round(time.time() - began))
             recent.clear()
         if step % 500 == 499 or step == steps - 1:
-            kept = {f"average.{k}": v for k, v in average.items()}
-            checkpoint.save(state, checkpoint.training_state(model, optimiser) | kept, {"step": step + 1})
+            checkpoint.save(state, checkpoint.training_state(model, optimiser, average), {"step": step + 1})
             figures = held_out_loss(average, config, scaling * torch.from_numpy(latents[0, held].astype(np.float32)), alphas)
             checkpoint.log(out / "curve.jsonl", step=step + 1, **figures)
             facts = {"steps": step + 1, "seed": seed, "data": [p.stem for p in crops], "scaling": scaling, "config": asdict(config)}

@@ -45,9 +45,10 @@ from faceprotect_export.train.rivals import (
     digests,
     drawn,
     facing,
+    meant,
+    outcome,
     paid,
     penalty_of,
-    points_moved,
     read_rivals,
     rising,
     scheduled,
@@ -55,6 +56,7 @@ from faceprotect_export.train.rivals import (
     unlike,
     updated,
 )
+from faceprotect_export.train.targets import sums_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
@@ -69,13 +71,16 @@ class Prices:
 
 
 class Targets:
-    """What searches found, by row of the crops; without those ``held`` out."""
+    """What searches found, by row of the crops ``data``; without those ``held`` out. Raises UsageError for targets of other crops."""
 
-    def __init__(self, files: Sequence[Path], held: NDArray[np.int64]) -> None:
+    def __init__(self, files: Sequence[Path], data: NDArray[np.uint8], held: NDArray[np.int64]) -> None:
         self.found: dict[int, NDArray[np.float16]] = {}
         for file in files:
             with np.load(file) as read:
-                self.found |= dict(zip(read["rows"].tolist(), read["differences"], strict=True))
+                rows = read["rows"]
+                if rows.max() >= len(data) or (sums_of(data, rows) != read["sums"]).any():
+                    raise click.UsageError(f"{file}: targets of other crops. Name the same CROPS in the same order")
+                self.found |= dict(zip(rows.tolist(), read["differences"], strict=True))
         for row in held.tolist():
             self.found.pop(row, None)
         self.rows = np.array(sorted(self.found), np.int64)
@@ -155,7 +160,7 @@ class Trainer:
         model.load_state_dict(self.average)
         model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         goal = F.one_hot(torch.zeros(1, dtype=torch.long), len(model.goals)).float()
-        rows: dict[str, list[Tensor]] = {}
+        rows: list[dict[str, Tensor]] = []
         for part in crops.split(16):
             with torch.autocast("cpu", torch.bfloat16):
                 latent = self.autoencoder.encoder(part)
@@ -163,21 +168,14 @@ class Trainer:
                 offset = model(latent, embedding, budget, goal.expand(len(part), -1))
                 plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).float().chunk(2)
             image = combine(moved, plain, part, self.mask)
-            rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
-            rows.setdefault("penalty", []).append(penalty_of(image, part))
-            rows.setdefault("concentrated", []).append(concentrated(image, part))
-            rows.setdefault("common", []).append(common(image - part).reshape(1))
-            rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, part).sqrt())
-            for rival in self.rivals:
-                cosine = (rival.net(image) * rival.net(part)).sum(1)
-                rows.setdefault(f"past_{rival.name}", []).append((cosine < rival.threshold).float())
-            rows.setdefault("past_witness", []).append(((witness(image) * witness(part)).sum(1) < threshold).float())
-        return {key: round(float(torch.cat(found).mean()), 5) for key, found in rows.items()}
+            found = outcome(image, part, part, self.keypoints, self.rivals, witness, threshold)
+            rows.append({"penalty": penalty_of(image, part), **found})
+        return meant(rows)
 
     def save(self, out: Path, facts: Mapping[str, object]) -> None:
         """State and averaged weights."""
-        kept = {f"average.{k}": v for k, v in self.average.items()} | self.critic.kept()
-        checkpoint.save(out / "state.safetensors", checkpoint.training_state(self.fast, self.optimiser) | kept, dict(facts))
+        state = checkpoint.training_state(self.fast, self.optimiser, self.average) | self.critic.kept()
+        checkpoint.save(out / "state.safetensors", state, dict(facts))
         about = {"config": asdict(self.fast.config), **{k: getattr(self.fast, k) for k in ("goals", "scaling", "embedding")}}
         checkpoint.save(out / "weights.safetensors", self.average, {**facts, **about}, half=True)
 
@@ -191,9 +189,8 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
-        self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        self.average = checkpoint.restore(tensors, self.fast, self.optimiser)
         self.critic.restore(tensors)
-        checkpoint.restore(tensors, self.fast, self.optimiser)
         return int(facts["step"])
 
 
@@ -225,7 +222,7 @@ def main(
     left_out = min(HELD_OUT, len(order) // 4)
     held, known = order[:left_out], order[left_out:]
     rivals, goals = read_rivals(sources, teachers, margin)
-    searched = Targets(targets, held) if targets else None
+    searched = Targets(targets, data, held) if targets else None
     if searched and len(searched.rows) < count // 2:
         raise click.UsageError(f"{len(searched.rows)} targets are not held out, fewer than half of --count {count}. Make more of them")
     prices = Prices(realism, likeness if targets else 0.0, apart)

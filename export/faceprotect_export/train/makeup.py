@@ -43,6 +43,8 @@ from faceprotect_export.train.rivals import (
     concentrated,
     drawn,
     facing,
+    meant,
+    outcome,
     paid,
     penalty_of,
     points_moved,
@@ -134,7 +136,7 @@ class Trainer:
     @torch.no_grad()
     def figures(self, crops: Tensor, goal: int, witness: Callable[[Tensor], Tensor], threshold: float) -> dict[str, float]:
         """On photos that were not trained on, each look in turn, at the default budget."""
-        model, rows = self.averaged(), dict[str, list[Tensor]]()
+        model, rows = self.averaged(), list[dict[str, Tensor]]()
         protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, model)
         for start in range(0, len(crops), 16):
             part = crops[start : start + 16]
@@ -144,22 +146,15 @@ class Trainer:
             budget = torch.full((len(part),), ALLOWANCE * BUDGET)
             made, _, _ = self.protect.dressed(part, self.mask, look)
             image = (part + protect(part, self.mask, budget, goals, look, torch.zeros_like(part))["difference"]).clamp(0, 1)
-            rows.setdefault("psnr", []).append(-10 * torch.log10((image - part).square().mean((1, 2, 3))))
-            rows.setdefault("penalty", []).append(self.penalty(image, made))
-            rows.setdefault("concentrated", []).append(concentrated(image, made))
-            rows.setdefault("common", []).append(common(image - made).reshape(1))
-            rows.setdefault("points_moved", []).append(points_moved(self.keypoints, image, made).sqrt())
-            for rival in self.rivals:
-                cosine = (rival.net(image) * rival.net(part)).sum(1)
-                rows.setdefault(f"past_{rival.name}", []).append((cosine < rival.threshold).float())
-            rows.setdefault("past_witness", []).append(((witness(image) * witness(part)).sum(1) < threshold).float())
-        return {key: round(float(torch.cat(found).mean()), 5) for key, found in rows.items()}
+            found = outcome(image, part, made, self.keypoints, self.rivals, witness, threshold)
+            rows.append({"penalty": self.penalty(image, made), **found})
+        return meant(rows)
 
     def save(self, out: Path, facts: dict[str, Any]) -> None:
         """State and averaged additions."""
         holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
-        kept = {f"average.{k}": v for k, v in self.average.items()} | self.critic.kept()
-        checkpoint.save(out / "state.safetensors", checkpoint.training_state(holder, self.optimiser) | kept, facts)
+        state = checkpoint.training_state(holder, self.optimiser, self.average) | self.critic.kept()
+        checkpoint.save(out / "state.safetensors", state, facts)
         about = {"looks": self.model.looks, "rank": self.model.rank}
         checkpoint.save(out / "weights.safetensors", {**self.average, "colours": self.model.colours}, {**facts, **about}, half=True)
 
@@ -174,10 +169,9 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
-        self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
-        self.critic.restore(tensors)
         holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
-        checkpoint.restore(tensors, holder, self.optimiser)
+        self.average = checkpoint.restore(tensors, holder, self.optimiser)
+        self.critic.restore(tensors)
         return int(facts["step"])
 
 

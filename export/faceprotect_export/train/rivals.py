@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,6 +237,31 @@ def updated(
         decay = min(AVERAGED, (number + 1) / (number + 10))
         for key, value in trained.items():
             average[key].lerp_(value, 1 - decay)
+
+
+def outcome(
+    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, rivals: Sequence[Rival], witness: Callable[[Tensor], Tensor],
+    threshold: float,
+) -> dict[str, Tensor]:  # fmt: skip
+    """What came of crops ``original``, per figure and sample: whom ``image`` gets past, how far it is from ``original`` and ``plain``.
+
+    ``plain``: what a student began with, the makeup alone or the original. ``witness``: a recogniser that took no part, with its threshold.
+    """
+    found = {
+        "psnr": -10 * torch.log10((image - original).square().mean((1, 2, 3))),
+        "concentrated": concentrated(image, plain),
+        "common": common(image - plain).reshape(1),
+        "points_moved": points_moved(keypoints, image, plain).sqrt(),
+    }
+    judged = [(rival.name, rival.net, rival.threshold) for rival in rivals]
+    for name, embed, limit in (*judged, ("witness", witness, threshold)):
+        found[f"past_{name}"] = ((embed(image) * embed(original)).sum(1) < limit).float()
+    return found
+
+
+def meant(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """The mean of every figure over the parts that it was taken on."""
+    return {key: round(float(torch.cat([row[key] for row in rows]).mean()), 5) for key in rows[0]}
 
 
 def tensor_of(pixels: np.ndarray) -> Tensor:

@@ -188,9 +188,7 @@ class Trainer:
 
     def save(self, out: Path, metadata: dict[str, object]) -> None:
         """Training state, and the student's averaged fp16 weights with what is needed to rebuild it."""
-        tensors = checkpoint.training_state(self.student, self.optimiser)
-        tensors.update({f"average.{k}": v for k, v in self.average.items()})
-        checkpoint.save(out / "state.safetensors", tensors, metadata)
+        checkpoint.save(out / "state.safetensors", checkpoint.training_state(self.student, self.optimiser, self.average), metadata)
         checkpoint.save(out / "student.safetensors", self.average, {**metadata, "heads": self.student.heads.sizes}, half=True)
 
     def resume(self, out: Path) -> dict[str, float]:
@@ -198,8 +196,7 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return {}
         tensors, metadata = checkpoint.load(out / "state.safetensors")
-        checkpoint.restore(tensors, self.student, self.optimiser)
-        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        self.average = checkpoint.restore(tensors, self.student, self.optimiser)
         return metadata
 
 

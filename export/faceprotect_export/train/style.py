@@ -184,9 +184,8 @@ class Trainer:
 
     def save(self, out: Path, facts: dict[str, object]) -> None:
         """The training state."""
-        tensors = {f"models.{k}": v for k, v in checkpoint.training_state(self.models, self.optimiser).items()}
+        tensors = {f"models.{k}": v for k, v in checkpoint.training_state(self.models, self.optimiser, self.average).items()}
         tensors |= {f"critic.{k}": v for k, v in checkpoint.training_state(self.critic, self.critic_optimiser).items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.items()}
         checkpoint.save(out / "state.safetensors", tensors, facts)
 
     def finish(self, out: Path, models: Models, space: StyleSpace, facts: dict[str, object]) -> None:
@@ -199,9 +198,11 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
-        for name, model, optimiser in (("models.", self.models, self.optimiser), ("critic.", self.critic, self.critic_optimiser)):
-            checkpoint.restore({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, model, optimiser)
-        self.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
+        models, critic = (
+            {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)} for name in ("models.", "critic.")
+        )
+        self.average = checkpoint.restore(models, self.models, self.optimiser)
+        checkpoint.restore(critic, self.critic, self.critic_optimiser)
         return int(facts["step"])
 
 

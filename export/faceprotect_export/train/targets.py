@@ -2,8 +2,8 @@
 
 ``python -m faceprotect_export.train.targets CROPS.npy... --method latent --count 1000 -o TARGETS.npz``, crops uint8 RGB [N, 256, 256, 3]
 as written by ``faceprotect_export.train.crops``. Each search is the shipped recipe with fewer steps, away from the face's own
-embeddings, at the budget and margin of medium. Written are ``rows`` [n] of the joined crops and ``differences`` float16 [n, 3, 256, 256].
-Goes on where an interrupted run stopped.
+embeddings, at the budget and margin of medium. Written are ``rows`` [n] of the joined crops, ``sums`` [n] of their pixels, by which
+``train/fast.py`` knows them again, and ``differences`` float16 [n, 3, 256, 256]. Goes on where an interrupted run stopped.
 
 ``--teachers DIR``: instead, search in torch, many crops at a time, on everything that ``train/fast.py --teachers DIR`` trains against.
 Those recognisers need not ship, and what fools them carries over to others much better than what fools those that do. ``--start``: each
@@ -109,6 +109,11 @@ class Together:
             return (image() - crops).numpy().astype(np.float16)
 
 
+def sums_of(data: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of each of these crops' pixels."""
+    return np.array([data[row].sum(dtype=np.int64) for row in rows], np.int64)
+
+
 def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of length 1."""
     return np.asarray(embedding / np.linalg.norm(embedding), np.float32)
@@ -155,7 +160,8 @@ def main(
         found.extend(searcher(data[part], seed + number))
         if number // TOGETHER % SAVED_EVERY == 0 or len(found) == len(rows):
             beside = out.with_suffix(".part.npz")
-            np.savez(beside, about=about, rows=rows[: len(found)], differences=np.stack(found))
+            done = rows[: len(found)]
+            np.savez(beside, about=about, rows=done, sums=sums_of(data, done), differences=np.stack(found))
             beside.replace(out)
 
 

@@ -94,8 +94,7 @@ def main(latents: Path, weights: Path, out: Path, steps: int, count: int, rate: 
     trainer, first = Trainer(weights, rate), 0
     if (out / "state.safetensors").exists():
         tensors, before = checkpoint.load(out / "state.safetensors")
-        trainer.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
-        checkpoint.restore(tensors, trainer.student.unet, trainer.optimiser)
+        trainer.average = checkpoint.restore(tensors, trainer.student.unet, trainer.optimiser)
         first = int(before["step"])
     rng = np.random.default_rng([seed, first])
 
@@ -108,8 +107,8 @@ def main(latents: Path, weights: Path, out: Path, steps: int, count: int, rate: 
 
     def save(done: int) -> dict[str, float]:
         figures = trainer.figures(taken(np.zeros(len(held), int), held))
-        state = checkpoint.training_state(trainer.student.unet, trainer.optimiser)
-        checkpoint.save(out / "state.safetensors", state | {f"average.{k}": v for k, v in trainer.average.items()}, {"step": done})
+        state = checkpoint.training_state(trainer.student.unet, trainer.optimiser, trainer.average)
+        checkpoint.save(out / "state.safetensors", state, {"step": done})
         made = {f"unet.{k}": v for k, v in trainer.average.items()} | {"empty": trainer.student.empty}
         config = asdict(DiffusionConfig.read(facts["config"]))
         about = {"config": config, "scaling": facts["scaling"], "seed": seed, "data": facts["data"], "step": done}
