@@ -110,7 +110,8 @@ def main(
     write_result(out, result)
     for key, summary in result["methods"].items():
         quality, seconds = summary["quality"], summary["seconds"]
-        click.echo(f"{key}: PSNR {quality['psnr']:.1f} dB, SSIM {quality['ssim']:.3f}, {seconds['warm']} s")
+        written = f", {summary['confirmed']:.1f} % confirmed by what ships" if "confirmed" in summary else ""
+        click.echo(f"{key}: PSNR {quality['psnr']:.1f} dB, SSIM {quality['ssim']:.3f}, {seconds['warm']} s{written}")
         for name, entry in summary["recognisers"].items():
             head = entry["verification"][0]
             mark = " (searched on)" if name in summary["searched_on"] else ""

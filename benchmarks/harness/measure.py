@@ -128,7 +128,7 @@ class Worker:
         if not (path.exists() and notes.exists()):
             result = self.runner(setting)(source, face, index, self.look.seed)
             path.write_bytes(result.data)
-            notes.write_text(json.dumps({"seconds": result.seconds, "attempts": result.attempts}))
+            notes.write_text(json.dumps({"seconds": result.seconds, "attempts": result.attempts, "confirmed": result.confirmed}))
         return load(path).rgb8(), json.loads(notes.read_text())
 
     def _partner(self, setting: Setting, pair: Pair, index: int, folder: Path) -> tuple[Pixels, Face]:

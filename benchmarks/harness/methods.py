@@ -38,11 +38,12 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Protected:
-    """A written JPEG, the seconds of its search, and the number of searches."""
+    """A written JPEG, the seconds of its search, the number of searches, and whether `protect` would have written it (None: not asked)."""
 
     data: bytes
     seconds: float
     attempts: int
+    confirmed: bool | None = None
 
 
 class Runner:
@@ -92,7 +93,7 @@ class Runner:
             data = result.image or result.unconfirmed
             if data is None:
                 raise UsageError(f"photo {index}: {result.status}")
-            return Protected(data, result.timings["search"], result.faces[0].attempts)
+            return Protected(data, result.timings["search"], result.faces[0].attempts, result.protected)
         crop = aligned_crop(source.rgb8(), face.points)
         surrogates = self.method.surrogates()
         own = [_unit(one.embed_crop(crop)) for one in surrogates]

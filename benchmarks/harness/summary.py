@@ -188,11 +188,14 @@ def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = Fals
     """Everything that is reported of one setting."""
     rows, clean = measured.rows[key], measured.rows[CLEAN]
     both = both and key != CLEAN
+    confirmed = [row["facts"].get("confirmed") for row in rows]
     recognisers: Mapping[str, Any] = {one.name: recogniser_summary(one, rows, clean, kind, both) for one in measured.recognisers}
     return {
         "people": len(rows), "surrogates": measured.surrogates[key], "searched_on": measured.searched[key], "recognisers": recognisers,
         "robustness": robustness(measured, rows, clean, kind), "quality": quality(rows), "seconds": seconds(rows),
         "groups": groups(measured, rows, clean, kind), "faces": faces(measured, rows, clean, kind),
+        # Of how many photos `protect` would have written the file; rates are of all of them.
+        **({"confirmed": round(100 * float(np.mean(confirmed)), 1)} if rows and None not in confirmed else {}),
     }  # fmt: skip
 
 

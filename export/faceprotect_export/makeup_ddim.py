@@ -120,7 +120,7 @@ def ddim_document(generator: Ddim) -> dict[str, Any]:
 def write_ddim(folder: Path, generator: Ddim, sources: Sources, own: Mapping[str, Any], training: Mapping[str, Any]) -> list[Manifest]:
     """Engines and recipe below ``folder``, as ``--look`` finds them."""
     recognisers = [name for name in STEP_SURROGATES if name in training["recognisers"]]
-    metadata = {"goals": [DODGE], "looks": [training["look"]], "surrogates": recognisers}
+    metadata = {"goals": [DODGE], "looks": [training["look"]], "surrogates": recognisers, "learnt_from": training.get("learnt_from", [])}
     for model in (generator.model, generator.tuned):
         model.requires_grad_(False).eval()
     made = [build_engine(recipe, folder / recipe.name) for recipe in ddim_recipes(generator, sources, own, metadata)]

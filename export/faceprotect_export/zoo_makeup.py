@@ -48,6 +48,7 @@ def makeup_recipe(sources: Sources, makeup: Makeup, training: Mapping[str, Any],
     recognisers = [name for name in STEP_SURROGATES if name in training["recognisers"]]
     trained = training["goals"][1:] if training["goal"] == "decoy" else training["goals"][:1]
     metadata = {"goals": list(makeup.fast.goals), "trained_goals": trained, "looks": list(makeup.looks), "surrogates": recognisers}
+    metadata["learnt_from"] = training.get("learnt_from", [])
     function = MakeupProtect(sources.autoencoder(), sources.student("conv")[0], sources.keypoints(), makeup)
     return EngineRecipe(
         name="makeup", role="protector", function=function, samples=samples, describe=describe, weights="int8", fold="load",

@@ -138,7 +138,8 @@ PAGES = {
     "README.md": ("auto", "dodge"),
     "benchmarks/RESULTS.md": (
         *("dodge_sface", "style", "auto_sface", "diffusion", "makeup", "held_out", "held_out_sface"),
-        *("ablations", "ablations_style", "ablations_diffusion", "ablations_distilled", "literal", "both", "decoy", "impersonate"),
+        *("ablations", "ablations_style", "ablations_diffusion", "ablations_published", "ablations_distilled"),
+        *("literal", "both", "decoy", "impersonate"),
     ),
 }
 

@@ -81,6 +81,30 @@ def test_student_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
     assert read_fast(tensors, facts).goals == tuple(facts["goals"])
 
 
+def test_a_state_brings_back_model_optimiser_and_average(tmp_path: Path) -> None:
+    """And the average is one of its own: a further step leaves it alone."""
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    optimisers = [torch.optim.Adam(model.parameters(), 0.1) for model in (first, second)]
+
+    def step(number: int) -> None:
+        model = (first, second)[number]
+        optimisers[number].zero_grad()
+        model(torch.ones(4, 3)).square().sum().backward()
+        optimisers[number].step()
+
+    for _ in range(2):
+        step(0)
+    average = {name: value.detach() + 1 for name, value in first.state_dict().items()}
+    checkpoint.save(tmp_path / "state.safetensors", checkpoint.training_state(first, optimisers[0], average), {})
+    restored = checkpoint.restore(checkpoint.load(tmp_path / "state.safetensors")[0], second, optimisers[1])
+    step(0)
+    step(1)
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value)
+        torch.testing.assert_close(restored[name], average[name])
+
+
 def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, tmp_path: Path) -> None:
     found = tmp_path / "targets.npz"
     for count in (2, 4):
@@ -90,14 +114,17 @@ def test_searches_become_targets_and_a_student_comes_near_to_them(crops: Path, t
         assert (rows.shape, differences.shape) == ((count,), (count, 3, 256, 256))
         assert all(difference.any() for difference in differences)
     words = [crops, "--count", 4, "--steps", 1, "--seed", 1, "-o", found]
-    assert CliRunner().invoke(targets.main, [str(word) for word in words]).exit_code == 2  # of other crops
+    assert CliRunner().invoke(targets.main, [str(word) for word in words]).exit_code == 2  # other searches
     held = np.setdiff1d(np.arange(12), rows)[:3]
     data = np.load(crops)
-    known = fast.Targets([found], data, np.append(held, rows[0]))
+    known = targets.Targets([found], data, np.append(held, rows[0]))
     assert set(known.rows) == set(rows[1:])  # none that is held out
-    for others in (data[::-1], data[: rows.max()]):
+    for others in (data[::-1], data[: rows.max()], data[:, :, ::-1], data[..., ::-1]):
         with pytest.raises(click.UsageError, match="other crops"):
-            fast.Targets([found], others, held)
+            targets.Targets([found], others, held)
+    np.save(tmp_path / "others.npy", data[::-1])
+    words = [tmp_path / "others.npy", "--count", 6, "--steps", 1, "-o", found]
+    assert CliRunner().invoke(targets.main, [str(word) for word in words]).exit_code == 2  # nor does a search go on with them
     photos, wanted = known.drawn(data, 2, np.random.default_rng(0))
     assert photos.shape == wanted.shape == (2, 3, 256, 256)
     words = [crops, "-o", tmp_path, "--weights", WEIGHTS, "--steps", 1, "--targets", found, "--apart", 1]

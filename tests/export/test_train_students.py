@@ -65,18 +65,22 @@ def test_training_starts_from_a_student_of_the_same_teachers(teachers: Path, cro
         other.start_from(tmp_path / "run" / "student.safetensors")
 
 
-def test_training_starts_from_the_trunk_of_a_student_of_other_teachers(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
-    first = Trainer("conv", read_teachers(teachers, ()), 1e-3, None)
-    first.plain(crops, "teacher", np.random.default_rng(0))
+def test_heads_of_known_teachers_are_kept_and_others_begin_anew(teachers: Path, crops: torch.Tensor, tmp_path: Path) -> None:
+    one = read_teachers(teachers, ())["teacher"]
+    first = Trainer("conv", {"known": one, "also": one}, 1e-3, None)
+    first.plain(crops, "known", np.random.default_rng(0))
     first.save(tmp_path / "run", {})
-    other = {"another": read_teachers(teachers, ())["teacher"]}
-    second = Trainer("conv", other, 1e-3, None)
-    fresh = {key: value.clone() for key, value in second.student.heads.state_dict().items()}
-    second.start_from(tmp_path / "run" / "student.safetensors")
-    for key, value in second.student.trunk.state_dict().items():
-        torch.testing.assert_close(value, first.average[f"trunk.{key}"].half().to(value.dtype))
-    for key, value in second.student.heads.state_dict().items():
-        torch.testing.assert_close(value, fresh[key])
+    for names, ready in ((("also", "known"), True), (("new", "known"), False)):
+        second = Trainer("conv", dict.fromkeys(names, one), 1e-3, None)
+        fresh = {key: value.clone() for key, value in second.student.heads.state_dict().items()}
+        assert second.start_from(tmp_path / "run" / "student.safetensors") == ready
+        for key, value in second.student.trunk.state_dict().items():
+            torch.testing.assert_close(value, first.average[f"trunk.{key}"].half().to(value.dtype))
+        for key, value in second.student.heads.state_dict().items():
+            known, also = first.average[f"heads.{key}"].half().float().split(one.size)
+            torch.testing.assert_close(value.split(one.size)[0], also if ready else fresh[key].split(one.size)[0])
+            torch.testing.assert_close(value.split(one.size)[1], known)
+            torch.testing.assert_close(second.average[f"heads.{key}"], value)
 
 
 def test_a_teacher_is_fed_as_its_specification_says(teachers: Path, crops: torch.Tensor) -> None:

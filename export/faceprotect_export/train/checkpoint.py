@@ -42,18 +42,22 @@ def training_state(
     return state
 
 
-def restore(state: dict[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Inverse of :func:`training_state`; returns the average."""
-    model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+def restore(state: Mapping[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Inverse of :func:`training_state`; returns the average, empty where none was kept."""
+    model.load_state_dict(under(state, "model."))
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
-            slots.setdefault(int(index), {})[name] = value
+    for key, value in under(state, "optimiser.").items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = value
     full = optimiser.state_dict()
     full["state"] = slots
     optimiser.load_state_dict(full)
-    return {k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")}
+    return under(state, "average.")
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def log(path: Path, **values: Any) -> None:

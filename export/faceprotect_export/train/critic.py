@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from faceprotect_export.train import checkpoint
+
 WIDTHS = (32, 64, 128, 128)
 RATE = 1e-3
 #: Contrast that it sees crops at: what is to be told apart differs by a hundredth.
@@ -59,9 +61,9 @@ class Critic(nn.Module):
         return float(loss.detach())
 
     def kept(self) -> dict[str, Tensor]:
-        """Its tensors for a checkpoint."""
-        return {f"critic.{name}": value for name, value in self.state_dict().items()}
+        """Its tensors and its optimiser's for a checkpoint."""
+        return {f"critic.{name}": value for name, value in checkpoint.training_state(self, self.optimiser).items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over those of a checkpoint."""
-        self.load_state_dict({name.removeprefix("critic."): value for name, value in tensors.items() if name.startswith("critic.")})
+        checkpoint.restore(checkpoint.under(tensors, "critic."), self, self.optimiser)

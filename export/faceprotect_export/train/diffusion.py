@@ -24,6 +24,7 @@ from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.loop import scheduled, updated
 
 HELD_OUT = 128
 #: Half of the draws are below this time step: protection works where there is little noise.
@@ -90,22 +91,14 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
     torch.manual_seed(seed + start)  # a resumed run must not repeat the noise of the first
     rng, began, recent = np.random.default_rng([seed, start]), time.time(), []
     for step in range(start, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        scheduled(optimiser, rate, step, steps, 200)
         chosen = rng.choice(known, count, replace=False)
         batch = scaling * torch.from_numpy(latents[rng.integers(0, 2, count), chosen].astype(np.float32))
         times = torch.from_numpy(np.where(np.arange(count) % 2, rng.integers(0, LOW_NOISE, count), rng.integers(0, len(alphas), count)))
         with torch.autocast("cpu", torch.bfloat16):
             loss = model.loss(batch.contiguous(memory_format=torch.channels_last), times, torch.randn_like(batch), alphas).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        updated(optimiser, loss, dict(model.named_parameters()), average, step, AVERAGED)
         recent.append(loss.item())
-        with torch.no_grad():
-            decay = min(AVERAGED, (step + 1) / (step + 10))
-            for key, value in model.state_dict().items():
-                average[key].lerp_(value, 1 - decay)
         if step % 100 == 99 or step == steps - 1:
             checkpoint.log(out / "curve.jsonl", step=step + 1, loss=float(np.mean(recent)), seconds=round(time.time() - began))
             recent.clear()

@@ -13,8 +13,7 @@ them; ``--apart`` prices that. Resumes from ``DIR/state.safetensors``; writes ``
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,10 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from faceprotect_engines.store import ZOO
 from faceprotect_export.modules.diffusion import DiffusionConfig
 from faceprotect_export.modules.fast import BUDGET, Fast
 from faceprotect_export.objectives.search import combine
@@ -34,29 +31,28 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
-from faceprotect_export.train.loop import train
+from faceprotect_export.train.loop import resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.rivals import (
     BUDGETS,
-    HELD_OUT,
     Rival,
     common,
     concentrated,
     digests,
     drawn,
     facing,
-    meant,
+    means,
     outcome,
     paid,
     penalty_of,
     read_rivals,
+    read_witness,
     rising,
-    scheduled,
+    set_aside,
     tensor_of,
     unlike,
-    updated,
 )
-from faceprotect_export.train.targets import sums_of
+from faceprotect_export.train.targets import Targets
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
@@ -68,30 +64,6 @@ class Prices:
     realism: float = 0.0
     targets: float = 0.0
     apart: float = 0.0
-
-
-class Targets:
-    """What searches found, by row of the crops ``data``; without those ``held`` out. Raises UsageError for targets of other crops."""
-
-    def __init__(self, files: Sequence[Path], data: NDArray[np.uint8], held: NDArray[np.int64]) -> None:
-        self.found: dict[int, NDArray[np.float16]] = {}
-        for file in files:
-            with np.load(file) as read:
-                rows = read["rows"]
-                if rows.max() >= len(data) or (sums_of(data, rows) != read["sums"]).any():
-                    raise click.UsageError(f"{file}: targets of other crops. Name the same CROPS in the same order")
-                self.found |= dict(zip(rows.tolist(), read["differences"], strict=True))
-        for row in held.tolist():
-            self.found.pop(row, None)
-        self.rows = np.array(sorted(self.found), np.int64)
-
-    def drawn(self, data: NDArray[np.uint8], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Crops and their differences [count, 3, S, S], every second one mirrored."""
-        rows = rng.choice(self.rows, count, replace=False)
-        crops = torch.stack([tensor_of(data[row]) for row in rows])
-        differences = torch.stack([torch.from_numpy(self.found[row]).float() for row in rows])
-        mirrored = torch.from_numpy(rng.random(count) < 0.5).reshape(-1, 1, 1, 1)
-        return torch.where(mirrored, crops.flip(3), crops), torch.where(mirrored, differences.flip(3), differences)
 
 
 class Trainer:
@@ -170,28 +142,26 @@ class Trainer:
             image = combine(moved, plain, part, self.mask)
             found = outcome(image, part, part, self.keypoints, self.rivals, witness, threshold)
             rows.append({"penalty": penalty_of(image, part), **found})
-        return meant(rows)
+        return means(rows)
 
     def save(self, out: Path, facts: Mapping[str, object]) -> None:
         """State and averaged weights."""
-        state = checkpoint.training_state(self.fast, self.optimiser, self.average) | self.critic.kept()
-        checkpoint.save(out / "state.safetensors", state, dict(facts))
+        save_state(out, self.fast, self.optimiser, self.average, self.critic, facts)
         about = {"config": asdict(self.fast.config), **{k: getattr(self.fast, k) for k in ("goals", "scaling", "embedding")}}
         checkpoint.save(out / "weights.safetensors", self.average, {**facts, **about}, half=True)
 
-    def start_from(self, path: Path) -> None:
-        """Begin where a trained student stands."""
-        self.fast.load_state_dict(checkpoint.load(path)[0])
+    def start_from(self, path: Path) -> set[str]:
+        """Begin where a trained student stands; returns what it has learnt from."""
+        tensors, facts = checkpoint.load(path)
+        self.fast.load_state_dict(tensors)
         self.average = {k: v.detach().clone() for k, v in self.fast.state_dict().items()}
+        return set(facts.get("learnt_from", ()))
 
     def resume(self, out: Path) -> int:
         """The step to go on with."""
-        if not (out / "state.safetensors").exists():
-            return 0
-        tensors, facts = checkpoint.load(out / "state.safetensors")
-        self.average = checkpoint.restore(tensors, self.fast, self.optimiser)
-        self.critic.restore(tensors)
-        return int(facts["step"])
+        step, average = resume_state(out, self.fast, self.optimiser, self.critic)
+        self.average = self.average if average is None else average
+        return step
 
 
 @click.command()
@@ -218,24 +188,22 @@ def main(
     torch.manual_seed(seed)
     sources = Sources(weights, ())
     data = read_crops(list(crops), CROP)
-    order = np.random.default_rng(seed).permutation(len(data))
-    left_out = min(HELD_OUT, len(order) // 4)
-    held, known = order[:left_out], order[left_out:]
+    held, known = set_aside(len(data), seed)
     rivals, goals = read_rivals(sources, teachers, margin)
     searched = Targets(targets, data, held) if targets else None
     if searched and len(searched.rows) < count // 2:
         raise click.UsageError(f"{len(searched.rows)} targets are not held out, fewer than half of --count {count}. Make more of them")
     prices = Prices(realism, likeness if targets else 0.0, apart)
     trainer = Trainer(sources, rivals, goals, rate, prices)
-    witness, _ = sources.student("attention")
-    threshold = json.loads((ZOO / "student-attention" / "manifest.json").read_text())["metadata"]["thresholds"]["far_1e-2"]
+    witness, threshold = read_witness(sources)
+    learnt_from = {*digests(teachers), *(searched.learnt_from if searched else ())}
     if start:
-        trainer.start_from(start)
+        learnt_from |= trainer.start_from(start)
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
     facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, **asdict(prices)}
-    facts["learnt_from"] = digests(teachers)
+    facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:
         guided = searched.drawn(data, count // 2, rng) if searched else None

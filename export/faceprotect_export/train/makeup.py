@@ -12,7 +12,7 @@ A face wears its look already (``looks/colours.py``); it is asked to get past ev
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from faceprotect_export.looks.encoder import ImageText
 from faceprotect_export.looks.reference import Reference, direction_of, shipped_reference
@@ -33,26 +33,26 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
-from faceprotect_export.train.loop import Report, train
+from faceprotect_export.train.loop import Report, resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.rivals import (
     BUDGETS,
-    HELD_OUT,
     Rival,
     common,
     concentrated,
+    digests,
     drawn,
     facing,
-    meant,
+    means,
     outcome,
     paid,
     penalty_of,
     points_moved,
     read_rivals,
+    read_witness,
     rising,
-    scheduled,
+    set_aside,
     tensor_of,
-    updated,
 )
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
@@ -81,6 +81,7 @@ class Trainer:
         self.mask = torch.from_numpy(face_mask())
         self.critic = Critic()
         self.optimiser = torch.optim.AdamW(list(self.model.trained().values()), rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.additions = nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
         self.average = {k: v.detach().clone() for k, v in self.model.trained().items()}
         self.directions = None
         if encoder is not None:
@@ -134,7 +135,7 @@ class Trainer:
         return model.eval()
 
     @torch.no_grad()
-    def figures(self, crops: Tensor, goal: int, witness: Callable[[Tensor], Tensor], threshold: float) -> dict[str, float]:
+    def figures(self, crops: Tensor, goal: int, witness: nn.Module, threshold: float) -> dict[str, float]:
         """On photos that were not trained on, each look in turn, at the default budget."""
         model, rows = self.averaged(), list[dict[str, Tensor]]()
         protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, model)
@@ -148,31 +149,26 @@ class Trainer:
             image = (part + protect(part, self.mask, budget, goals, look, torch.zeros_like(part))["difference"]).clamp(0, 1)
             found = outcome(image, part, made, self.keypoints, self.rivals, witness, threshold)
             rows.append({"penalty": self.penalty(image, made), **found})
-        return meant(rows)
+        return means(rows)
 
     def save(self, out: Path, facts: dict[str, Any]) -> None:
         """State and averaged additions."""
-        holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
-        state = checkpoint.training_state(holder, self.optimiser, self.average) | self.critic.kept()
-        checkpoint.save(out / "state.safetensors", state, facts)
+        save_state(out, self.additions, self.optimiser, self.average, self.critic, facts)
         about = {"looks": self.model.looks, "rank": self.model.rank}
         checkpoint.save(out / "weights.safetensors", {**self.average, "colours": self.model.colours}, {**facts, **about}, half=True)
 
-    def start_from(self, path: Path) -> None:
-        """Begin with looks' additions that were trained before."""
-        tensors, _ = checkpoint.load(path)
+    def start_from(self, path: Path) -> set[str]:
+        """Begin with looks' additions that were trained before; returns what they have learnt from."""
+        tensors, facts = checkpoint.load(path)
         self.model.load_state_dict({key: tensors[key] for key in self.average}, strict=False)
         self.average = {k: v.detach().clone() for k, v in self.model.trained().items()}
+        return set(facts.get("learnt_from", ()))
 
     def resume(self, out: Path) -> int:
         """The step to go on with."""
-        if not (out / "state.safetensors").exists():
-            return 0
-        tensors, facts = checkpoint.load(out / "state.safetensors")
-        holder = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in self.model.trained().items()})
-        self.average = checkpoint.restore(tensors, holder, self.optimiser)
-        self.critic.restore(tensors)
-        return int(facts["step"])
+        step, average = resume_state(out, self.additions, self.optimiser, self.critic)
+        self.average = self.average if average is None else average
+        return step
 
 
 def train_looks(
@@ -185,19 +181,19 @@ def train_looks(
     ``goal``: "dodge" or "decoy", which is every decoy in turn. ``report``: called with the step and the number of steps.
     """
     torch.manual_seed(seed)
-    order = np.random.default_rng(seed).permutation(len(crops))
-    apart = min(HELD_OUT, len(order) // 4)
-    held, known = order[:apart], order[apart:]
+    held, known = set_aside(len(crops), seed)
     rivals, goals = read_rivals(sources, teachers, margin)
     trainer = Trainer(sources, rivals, references, rate, encoder)
-    witness, told = sources.student("attention")
+    witness, threshold = read_witness(sources)
+    learnt_from = set(digests(teachers))
     if start:
-        trainer.start_from(start)
+        learnt_from |= trainer.start_from(start)
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
     numbers = np.arange(1) if goal == "dodge" else np.arange(1, len(goals))
     known_facts = {"seed": seed, "recognisers": [one.name for one in rivals], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
+    known_facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:
         batch = torch.stack([tensor_of(crops[k]) for k in sorted(rng.choice(known, count, replace=False))])
@@ -205,7 +201,7 @@ def train_looks(
 
     def save(done: int) -> dict[str, float]:
         pictures = torch.stack([tensor_of(crops[k]) for k in held])
-        figures = trainer.figures(pictures, int(numbers[0]), witness, told["thresholds"]["far_1e-2"])
+        figures = trainer.figures(pictures, int(numbers[0]), witness, threshold)
         trainer.save(out, {**known_facts, **figures, "step": done})
         return figures
 

@@ -47,7 +47,7 @@ from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.looks import key_points, painted, pictures
 from faceprotect_export.train.loop import Report, train
-from faceprotect_export.train.rivals import HELD_OUT, Rival, read_rivals
+from faceprotect_export.train.rivals import HELD_OUT, Rival, digests, read_rivals
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
@@ -201,6 +201,7 @@ def train_transfer(
 
     known_facts = {
         **(facts or {}), "look": reference.name, "recognisers": [one.name for one in rivals], **asdict(settings), **_way(generator),
+        "learnt_from": digests(teachers),
     }  # fmt: skip
     tune(
         generator, by_reference, steps=settings.epochs * epoch, epoch=epoch, rate=settings.rate, growth=settings.growth, out=out,

@@ -1,13 +1,13 @@
 """What a one-pass student is trained against: recognisers to get past, what they are shown, and what the change costs.
 
-Shared by ``train/fast.py`` and ``train/makeup.py``.
+Shared by ``train/fast.py``, ``train/makeup.py`` and ``train/targets.py``.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -44,7 +45,6 @@ BEYOND = 0.1
 #: Price of a change above the budget, and of any change.
 OVER, ANY = 3.0, 0.1
 DRAWS = DrawSettings(1.0, resize=(0.4, 1.0), zoom=(0.85, 1.25), shift=4.0, blur=(0.0, 1.2), noise_std=0.03, flip=0.5)
-AVERAGED = 0.998
 
 
 def digests(teachers: Path | None) -> list[str]:
@@ -219,38 +219,32 @@ def paid(price: Tensor) -> Tensor:
     return (OVER * F.relu(price - 1) + ANY * price).mean()
 
 
-def scheduled(optimiser: torch.optim.Optimizer, rate: float, number: int, steps: int, warm: int = 100) -> None:
-    """Set the rate of a step: up over ``warm`` steps, and down along a cosine to a fiftieth."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate * min(1.0, (number + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * number / steps)))
+def read_witness(sources: Sources) -> tuple[nn.Module, float]:
+    """The student that takes no part, and its threshold."""
+    net, facts = sources.student("attention")
+    return net, float(facts["thresholds"]["far_1e-2"])
 
 
-def updated(
-    optimiser: torch.optim.Optimizer, loss: Tensor, trained: Mapping[str, Tensor], average: Mapping[str, Tensor], number: int
-) -> None:
-    """One step of the optimiser on a loss, with its gradient's length held to 1, and of the running average."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_([one for one in trained.values() if one.requires_grad], 1.0)
-    optimiser.step()
-    with torch.no_grad():
-        decay = min(AVERAGED, (number + 1) / (number + 10))
-        for key, value in trained.items():
-            average[key].lerp_(value, 1 - decay)
+def set_aside(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of ``count`` crops: those that are held out, and those to train on."""
+    order = np.random.default_rng(seed).permutation(count)
+    left_out = min(HELD_OUT, count // 4)
+    return order[:left_out], order[left_out:]
 
 
 def outcome(
-    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, rivals: Sequence[Rival], witness: Callable[[Tensor], Tensor],
-    threshold: float,
-) -> dict[str, Tensor]:  # fmt: skip
-    """What came of crops ``original``, per figure and sample: whom ``image`` gets past, how far it is from ``original`` and ``plain``.
+    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, rivals: Sequence[Rival], witness: nn.Module, threshold: float
+) -> dict[str, Tensor]:
+    """What came of crops ``original``, per figure and sample [N].
 
-    ``plain``: what a student began with, the makeup alone or the original. ``witness``: a recogniser that took no part, with its threshold.
+    ``psnr`` is against them; ``concentrated``, ``common`` (of all, the same for each) and ``points_moved`` are against ``plain``: what a
+    student began with, the makeup alone or the original. ``past_NAME``: whether that recogniser no longer matches; ``witness`` is one
+    that took no part, with its threshold.
     """
     found = {
         "psnr": -10 * torch.log10((image - original).square().mean((1, 2, 3))),
         "concentrated": concentrated(image, plain),
-        "common": common(image - plain).reshape(1),
+        "common": common(image - plain).expand(len(image)),
         "points_moved": points_moved(keypoints, image, plain).sqrt(),
     }
     judged = [(rival.name, rival.net, rival.threshold) for rival in rivals]
@@ -259,8 +253,8 @@ def outcome(
     return found
 
 
-def meant(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-    """The mean of every figure over the parts that it was taken on."""
+def means(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """The mean of every figure over all samples of all parts."""
     return {key: round(float(torch.cat([row[key] for row in rows]).mean()), 5) for key in rows[0]}
 
 

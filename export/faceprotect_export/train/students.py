@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -97,16 +98,24 @@ class Trainer:
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.student.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
 
-    def start_from(self, path: Path) -> None:
-        """Begin where a trained student of this kind stands, with new heads for other teachers; raises UsageError for another kind."""
+    def start_from(self, path: Path) -> bool:
+        """Begin where a trained student of this kind stands: its trunk, and its head for each teacher that was one of its own.
+
+        Returns whether all were. Raises UsageError for a student of another kind.
+        """
         tensors, metadata = checkpoint.load(path)
-        if metadata["heads"] != self.student.heads.sizes:
-            tensors |= {f"heads.{name}": value for name, value in self.student.heads.state_dict().items()}
+        sizes, before = self.student.heads.sizes, metadata["heads"]
+        known = {name for name in sizes if before.get(name) == sizes[name]}
+        for key, fresh in self.student.heads.state_dict().items():
+            old = dict(zip(before, tensors[f"heads.{key}"].split(list(before.values())), strict=True))
+            new = zip(sizes, fresh.split(list(sizes.values())), strict=True)
+            tensors[f"heads.{key}"] = torch.cat([old[name] if name in known else part for name, part in new])
         try:
             self.student.load_state_dict(tensors)
         except RuntimeError as error:
             raise click.UsageError(f"{path}: is a student of another kind than --kind") from error
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
+        return len(known) == len(sizes)
 
     def step(self, crops: Tensor, teacher: str, look: Look) -> dict[str, float]:
         """One update towards what the teacher makes of ``crops``; returns the losses."""
@@ -191,7 +200,7 @@ class Trainer:
         checkpoint.save(out / "state.safetensors", checkpoint.training_state(self.student, self.optimiser, self.average), metadata)
         checkpoint.save(out / "student.safetensors", self.average, {**metadata, "heads": self.student.heads.sizes}, half=True)
 
-    def resume(self, out: Path) -> dict[str, float]:
+    def resume(self, out: Path) -> dict[str, Any]:
         """Metadata of the state in ``out``, restored; an empty dict where there is none."""
         if not (out / "state.safetensors").exists():
             return {}
@@ -214,7 +223,7 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.option("--start", type=click.Path(exists=True, path_type=Path), help="A trained student of this kind to begin from.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
 @click.option("--minutes", default=60.0, show_default=True, help="The learning rate falls over this time, resumed runs included.")
-@click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches; without --start it rises to that.")
+@click.option("--walks", default=0.5, show_default=True, help="Share of walks among the batches; untrained heads come to it slowly.")
 @click.option("--count", default=64, show_default=True, help="Crops per batch; half as many on a walk.")
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--held-out", default=256, show_default=True, help="Crops kept aside for the curve.")
@@ -237,8 +246,13 @@ def main(
     trainer = Trainer(kind, known, rate, decoder)
     facts = {"kind": kind, "teachers": list(known), "seed": seed, "data": [p.stem for p in crops], "start": start.stem if start else ""}
     resumed = trainer.resume(out)
-    if start and not resumed:
-        trainer.start_from(start)
+    if resumed and resumed["teachers"] != list(known):
+        raise click.UsageError(f"{out}: a run with the teachers {', '.join(resumed['teachers'])}. Choose another --out")
+    ready = bool(resumed.get("ready"))
+    if start:
+        facts["trunk_taught_by"] = list(checkpoint.load(start)[1]["heads"])
+        ready = ready if resumed else trainer.start_from(start)
+    facts["ready"] = ready
     batch, spent = int(resumed.get("batch", 0)), float(resumed.get("minutes", 0.0))
     rng, began = np.random.default_rng([seed, batch]), time.time() - spent * 60
     saved = logged = time.time()
@@ -246,7 +260,7 @@ def main(
         for group in trainer.optimiser.param_groups:
             group["lr"] = rate * min(1.0, (batch + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * spent / minutes)))
         chosen, teacher = rng.choice(order, count, replace=False), str(rng.choice(list(known)))
-        if rng.random() < walks * (1.0 if start else spent / minutes):
+        if rng.random() < walks * (1.0 if ready else spent / minutes):
             losses = trainer.walk(as_tensor(data[chosen[: count // 2]]), teacher, rng)
         else:
             losses = trainer.plain(as_tensor(data[chosen]), teacher, rng)

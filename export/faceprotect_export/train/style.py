@@ -198,11 +198,8 @@ class Trainer:
         if not (out / "state.safetensors").exists():
             return 0
         tensors, facts = checkpoint.load(out / "state.safetensors")
-        models, critic = (
-            {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)} for name in ("models.", "critic.")
-        )
-        self.average = checkpoint.restore(models, self.models, self.optimiser)
-        checkpoint.restore(critic, self.critic, self.critic_optimiser)
+        self.average = checkpoint.restore(checkpoint.under(tensors, "models."), self.models, self.optimiser)
+        checkpoint.restore(checkpoint.under(tensors, "critic."), self.critic, self.critic_optimiser)
         return int(facts["step"])
 
 

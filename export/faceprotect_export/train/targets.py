@@ -2,8 +2,8 @@
 
 ``python -m faceprotect_export.train.targets CROPS.npy... --method latent --count 1000 -o TARGETS.npz``, crops uint8 RGB [N, 256, 256, 3]
 as written by ``faceprotect_export.train.crops``. Each search is the shipped recipe with fewer steps, away from the face's own
-embeddings, at the budget and margin of medium. Written are ``rows`` [n] of the joined crops, ``sums`` [n] of their pixels, by which
-``train/fast.py`` knows them again, and ``differences`` float16 [n, 3, 256, 256]. Goes on where an interrupted run stopped.
+embeddings, at the budget and margin of medium. Written are ``rows`` [n] of the joined crops, ``checksums`` [n] by which they
+are known again, ``differences`` float16 [n, 3, 256, 256], and ``learnt_from``. Goes on where an interrupted run stopped.
 
 ``--teachers DIR``: instead, search in torch, many crops at a time, on everything that ``train/fast.py --teachers DIR`` trains against.
 Those recognisers need not ship, and what fools them carries over to others much better than what fools those that do. ``--start``: each
@@ -12,7 +12,10 @@ search goes on from what a trained student makes of the crop, which takes fewer 
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -109,9 +112,44 @@ class Together:
             return (image() - crops).numpy().astype(np.float16)
 
 
-def sums_of(data: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of each of these crops' pixels."""
-    return np.array([data[row].sum(dtype=np.int64) for row in rows], np.int64)
+def checksums_of(data: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By which these crops are known again."""
+    return np.array([zlib.crc32(np.ascontiguousarray(data[row])) for row in rows], np.int64)
+
+
+def read_targets(file: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """What is in a file of targets. Raises UsageError for those of other crops than ``data``."""
+    with np.load(file) as read:
+        if "checksums" not in read:
+            raise click.UsageError(f"{file}: these targets do not say of which crops they are. Make them again")
+        found = dict(read)
+    rows = found["rows"]
+    if rows.max(initial=0) >= len(data) or (checksums_of(data, rows) != found["checksums"]).any():
+        raise click.UsageError(f"{file}: targets of other crops. Name the same CROPS in the same order, or another file")
+    return found
+
+
+class Targets:
+    """What searches found, by row of the crops ``data``; without those ``held`` out. Raises UsageError for targets of other crops."""
+
+    def __init__(self, files: Sequence[Path], data: NDArray[np.uint8], held: NDArray[np.int64]) -> None:
+        self.found: dict[int, NDArray[np.float16]] = {}
+        self.learnt_from: set[str] = set()
+        for file in files:
+            read = read_targets(file, data)
+            self.found |= dict(zip(read["rows"].tolist(), read["differences"], strict=True))
+            self.learnt_from |= set(read["learnt_from"].tolist())
+        for row in held.tolist():
+            self.found.pop(row, None)
+        self.rows = np.array(sorted(self.found), np.int64)
+
+    def drawn(self, data: NDArray[np.uint8], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Crops and their differences [count, 3, S, S], every second one mirrored."""
+        rows = rng.choice(self.rows, count, replace=False)
+        crops = torch.stack([tensor_of(data[row]) for row in rows])
+        differences = torch.stack([torch.from_numpy(self.found[row]).float() for row in rows])
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).reshape(-1, 1, 1, 1)
+        return torch.where(mirrored, crops.flip(3), crops), torch.where(mirrored, differences.flip(3), differences)
 
 
 def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,12 +180,13 @@ def main(
     about = f"{method}, {steps} steps, {len(data)} crops, seed {seed}"
     if teachers:
         about += f", on {', '.join(digests(teachers))}, from {sha256_file(start) if start else 'nothing'}"
+    learnt_from = {*digests(teachers), *(checkpoint.load(start)[1].get("learnt_from", ()) if start else ())}
     found: list[NDArray[np.float16]] = []
     if out.is_file():
-        with np.load(out) as kept:
-            if str(kept["about"]) != about:
-                raise click.UsageError(f"{out} holds other searches: {kept['about']}. Choose another --out")
-            found = list(kept["differences"])
+        kept = read_targets(out, data)
+        if str(kept["about"]) != about:
+            raise click.UsageError(f"{out} holds other searches: {kept['about']}. Choose another --out")
+        found = list(kept["differences"])
     rows = order[: max(count, len(found))]
     searcher: Searcher | Together
     if teachers:
@@ -161,7 +200,8 @@ def main(
         if number // TOGETHER % SAVED_EVERY == 0 or len(found) == len(rows):
             beside = out.with_suffix(".part.npz")
             done = rows[: len(found)]
-            np.savez(beside, about=about, rows=done, sums=sums_of(data, done), differences=np.stack(found))
+            facts = {"about": about, "learnt_from": np.array(sorted(learnt_from), str)}
+            np.savez(beside, rows=done, checksums=checksums_of(data, done), differences=np.stack(found), **facts)
             beside.replace(out)
 
 

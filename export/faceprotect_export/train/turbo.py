@@ -22,8 +22,7 @@ from faceprotect_export.modules.diffusion import DiffusionConfig, LatentDiffusio
 from faceprotect_export.objectives.diffusion import ALIGNED, LEVELS
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
-from faceprotect_export.train.loop import train
-from faceprotect_export.train.rivals import scheduled, updated
+from faceprotect_export.train.loop import scheduled, train, updated
 
 HELD_OUT = 64
 #: Standard deviation of the offsets of a search at medium, in units of the scaled latent, and their largest here.
