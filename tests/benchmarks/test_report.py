@@ -137,7 +137,8 @@ RESULTS = Path(report.__file__).parent / "results"
 PAGES = {
     "README.md": ("auto", "dodge"),
     "benchmarks/RESULTS.md": (
-        *("dodge_sface", "style", "auto_sface", "diffusion", "makeup", "held_out", "held_out_sface"),
+        *("dodge_sface", "style", "auto_sface", "diffusion", "diffusion_low", "diffusion_sface", "makeup"),
+        *("held_out", "held_out_sface"),
         *("ablations", "ablations_style", "ablations_diffusion", "ablations_published", "ablations_distilled"),
         *("literal", "both", "decoy", "impersonate"),
     ),
