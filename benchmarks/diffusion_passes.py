@@ -6,7 +6,9 @@ Three runs of the same settings on each photo, in turn: literal in torch, the re
 the engines that ship. Multiply-accumulates are those that torch's operators did, backward passes included; passes of the UNet and of the
 decoder are counted by sample. What it would be at the size of Stable Diffusion follows from the passes (90.5 and 311 GMAC at 256 px).
 The step engine turns every image that recognisers see by two matrices, which the search of this package needs and the published form
-has not: there they are the identity. The lean form is counted without them, and once with (``gmac_with_views``).
+has not: there they are the identity. The lean form is counted without them, and once with (``gmac_with_views``). How far
+two runs of the same form come apart is measured beside: the literal one again, on the photo moved by as little as rounding
+(``nudged_latent_error``).
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ from protection import FAILURES, fail
 RECIPE = "diffusion-published"
 #: Of Stable Diffusion 2 at 256 px, in GMAC per pass.
 UNET, DECODER = 90.5, 311.0
+#: As much as float32 rounds numbers of a photo.
+NUDGE = 1e-7
 Row = dict[str, Any]
 
 
@@ -131,6 +135,8 @@ class Forms:
         arrays |= {reference_input(name): value.numpy() for name, value in own.items()}
         recipe = load_recipe(ZOO / "recipes" / f"{RECIPE}.json")
         literal, first = self._timed(lambda: weaken(photo, self.model, adversarial))
+        noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+        nudged = weaken(photo + NUDGE * noise, self.model, adversarial)
         lean, second = self._timed(lambda: run_recipe(recipe, self.eager.__getitem__, arrays, seed=0))
         second["gmac_with_views"] = self._counted(lambda: run_recipe(recipe, self.viewing.__getitem__, arrays, seed=0))["gmac"]
         run_recipe(recipe, self.room, arrays, seed=0, parameters={"steps": 1, "null_text_steps": 1})  # opens the engines
@@ -143,6 +149,8 @@ class Forms:
             "literal": first, "lean": second, "engines": third, "structure_loss": literal.structure[-1],
             "loss_error": float(np.abs(losses - wanted).max() / np.abs(wanted).max()),
             "latent_error": float(np.abs(lean.arrays["level_3"] - latent).max() / np.abs(latent).max()),
+            "nudged_loss_error": float(np.abs(np.array(nudged.losses) - wanted).max() / np.abs(wanted).max()),
+            "nudged_latent_error": float(np.abs(nudged.latent.numpy() - latent).max() / np.abs(latent).max()),
             "literal_within_1_255": _near(image, literal.image.numpy()),
             "engines_within_1_255": _near(image, engine.arrays["decoded"].clip(0, 1)),
         }  # fmt: skip
