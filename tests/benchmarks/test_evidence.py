@@ -38,6 +38,6 @@ def test_protection_has_not_fallen_behind_its_baseline(pairs: Path, tmp_path: Pa
     assert done.exit_code == 0, done.output
     new, old = json.loads(out.read_text()), json.loads(BASELINE.read_text())
     assert new["methods"]["none"]["people"] == len(NUMBERS)
-    assert new["methods"]["latent"]["confirmed"] in [100 * k / len(NUMBERS) for k in range(len(NUMBERS) + 1)]
+    assert new["methods"]["latent@medium"]["confirmed"] in [100 * k / len(NUMBERS) for k in range(len(NUMBERS) + 1)]
     assert "confirmed" not in new["methods"]["none"]
     assert report.regressions(new, old, points=30, decibels=0.5, similarity=0.08) == []
