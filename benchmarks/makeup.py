@@ -24,7 +24,7 @@ from faceprotect_export.looks.reference import shipped_reference
 from faceprotect_export.looks.regions import Frame, skin_colour
 from faceprotect_export.makeup_export import removal_generator
 from faceprotect_export.objectives.makeup import histogram_distance, palette, wanted_histograms
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.penalty import luma
 from faceprotect_export.sources import Sources
 from faceprotect_export.train.looks import pictures
 from faceprotect_export.train.makeup_published import removal_figures

@@ -105,7 +105,7 @@ def whole(arrays: dict[str, Any], steps: int) -> tuple[Any, float]:
         codes |= {name: levels["embedding"] for name in decode.embeddings}
         plain = DiffusionPlain(decode)(**codes)
         terms = [{name: plain[name] for name in decode.price_inputs}]
-        space = SearchSpace("diffusion", decode, [codes], {}, {}, term_inputs=terms, shares=(0.5, 0.01, 1.0))
+        space = SearchSpace("diffusion", decode, [codes], {}, {}, term_inputs=terms, shares=(0.5, 0.01, 0.2, 1.0))
         step = shipped_step_recipe(space, Sources(Path(__file__).parents[1] / "weights", (crop,)))
     opened = {
         "diffusion-invert": EagerEngine("diffusion-invert", DiffusionInvert(model), {"image": crop}),

@@ -30,6 +30,8 @@ from faceprotect_engines.spec import Array, EngineSpec, TensorSpec, fixed
 Links = Callable[[str | Path], Engine]
 #: File of the empty prompt's embedding [1, tokens, width], beside the manifest of an inversion.
 EMPTY = "empty.npy"
+#: Shares that every search step takes: of colour shifts, of lost structure, of the mid band. The chain's own price comes after them.
+_SHARES = 3
 
 
 @functools.lru_cache(maxsize=32)
@@ -152,20 +154,20 @@ class DenoisingChain(_Chain):
     def __init__(self, name: str, steps: int, noise: Engine, decoder: Engine, image: Engine) -> None:
         """Read the links' specs; nothing runs. Raises RecipeError where the last link has prices of its own: there is no room for them."""
         prices = image.spec.input("shares").shape[0]
-        if prices not in (2, 3):
+        if prices not in (_SHARES, _SHARES + 1):
             raise RecipeError(f"engine '{image.spec.name}' takes {prices} shares; the last link of a chain has no prices of its own")
         self._steps, self._noise, self._decoder, self._image = steps, _Noise(noise), decoder, image
         inputs = _codes(self._noise, steps)
         for step in range(steps):
             inputs += [replace(self._noise.embedding, name=f"embedding_{step}"), replace(self._noise.maps, name=f"maps_{step}")]
         inputs += [tensor for tensor in image.spec.inputs if tensor.name not in ("offset", "shares")]
-        inputs += [replace(image.spec.input("shares"), shape=(3,))]
+        inputs += [replace(image.spec.input("shares"), shape=(_SHARES + 1,))]
         outputs = [tensor for tensor in image.spec.outputs if tensor.name != "grad_offset"]
         outputs += [TensorSpec("structure", "float32", (1,)), replace(self._noise.latent, name="grad_offset")]
         super().__init__(EngineSpec(name, tuple(inputs), tuple(outputs)), image.device)
 
     def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Array]:
-        weight = feeds["penalty_weight"] * feeds["shares"][2]
+        weight = feeds["penalty_weight"] * feeds["shares"][_SHARES]
         moves, latents = feeds["moves"], [np.asarray(feeds["latent"] + feeds["offset"], np.float32)]
         structure = np.zeros(1, np.float32)
         for step in range(self._steps):
@@ -183,7 +185,7 @@ class DenoisingChain(_Chain):
                 through = self._link(("grad_latent",), feeds, step, latents[step], noise_cotangent=noise, structure_cotangent=weight)
                 pull = np.asarray(moves[2 * step] * pull + through["grad_latent"], np.float32)
             looked["grad_offset"] = pull
-        share = feeds["shares"][2] * structure
+        share = feeds["shares"][_SHARES] * structure
         looked["penalty"] = looked["penalty"] + share
         looked["loss"] = looked["loss"] + feeds["penalty_weight"] * share
         return {**looked, "structure": structure}
@@ -198,7 +200,7 @@ class DenoisingChain(_Chain):
         """What the last link takes."""
         found = {tensor.name: feeds[tensor.name] for tensor in self._image.spec.inputs if tensor.name != "offset"}
         size = self._image.spec.input("shares").shape[0]
-        return {**found, "shares": feeds["shares"] if size == 3 else feeds["shares"][:2]}
+        return {**found, "shares": feeds["shares"][:size]}
 
 
 def _codes(noise: _Noise, steps: int) -> list[TensorSpec]:

@@ -35,7 +35,7 @@ DESCRIBE: dict[str, dict[str, Any]] = {
     "noise": {"layout": "NCHW", "range": (-0.02, 0.02)},
     "weights": {"range": (0.5, 1.0), "description": "per surrogate, in the order of metadata.surrogates"},
     "penalty_weight": {"range": (100.0, 300.0)},
-    "shares": {"range": (0.0, 1.0), "description": "in the penalty: of colour shifts, of lost structure, of the method's own terms"},
+    "shares": {"range": (0.0, 1.0), "description": "in the penalty: of colour shifts, of lost structure, of the mid band's peak, of the method's own terms"},
     "image_cotangent": {"layout": "NCHW", "range": (-0.001, 0.001), "description": "gradient of recognisers outside the graph"},
 }
 
@@ -45,7 +45,7 @@ class SearchSpace:
     """A generator as a method searches in it.
 
     ``name``: of the method. ``decode``: its generator. ``samples``: per parity crop, what that takes, with an offset as large as a search
-    makes. ``terms``: further prices, with ``term_inputs`` per crop; ``shares``: of colour, structure and these in the parity samples.
+    makes. ``terms``: further prices, with ``term_inputs`` per crop; ``shares``: of colour, structure, the mid band and these in the parity samples.
     ``describe``: of both kinds of input. ``training``: how the generator was made; ``facts``: what a caller has to know of it, for the
     manifests.
     """
@@ -58,7 +58,7 @@ class SearchSpace:
     facts: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, Term] = field(default_factory=dict)
     term_inputs: Sequence[Mapping[str, Tensor]] = ()
-    shares: tuple[float, ...] = (0.5, 0.01)
+    shares: tuple[float, ...] = (0.5, 0.01, 0.2)
 
     def card(self, engine: str, **facts: Any) -> dict[str, Any]:
         """What the manifest of one of its engines says."""

@@ -57,7 +57,7 @@ def diffusion_space(sources: Sources, levels: Sequence[int] = ALIGNED, through: 
     describe |= dict.fromkeys(decode.embeddings, EMBEDDING) | dict.fromkeys(decode.price_inputs, MAPS)
     return SearchSpace(
         "diffusion", decode, samples, describe, _training(sources), {"levels": list(LEVELS)},
-        term_inputs=[{name: one[name] for name in decode.price_inputs} for one in plain], shares=(0.5, 0.01, 1.0),
+        term_inputs=[{name: one[name] for name in decode.price_inputs} for one in plain], shares=(0.5, 0.01, 0.2, 1.0),
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def style_space(sources: Sources) -> SearchSpace:
     facts = {"layers": config.layers, "style": config.style, "base": config.base, "size": config.size}
     return SearchSpace(
         "style", decode, samples, describe, training, facts,
-        terms={"keypoints": KeypointTerm(keypoints)}, term_inputs=points, shares=(0.5, 0.01, 1.0),
+        terms={"keypoints": KeypointTerm(keypoints)}, term_inputs=points, shares=(0.5, 0.01, 0.2, 1.0),
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def step_sample(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo:
     return {
         **codes, **{name: plain[name] for name in decode.price_inputs}, "decoded_original": plain["decoded"], "original": photo,
         "mask": torch.ones(1, 1, SIDE, SIDE), "rows": eye, "cols": eye, "noise": nothing, "weights": torch.ones(len(surrogates)),
-        "penalty_weight": torch.ones(1), "shares": torch.ones(3), "image_cotangent": nothing,
+        "penalty_weight": torch.ones(1), "shares": torch.ones(4), "image_cotangent": nothing,
         **{reference_input(name): net(photo) for name, net in surrogates.items()},
     }  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_gradient_through_fewer_steps_is_another_gradient_of_the_same_loss(
 ) -> None:
     """``through`` leaves the numbers alone; with 0 the gradient is the decoder's, scaled by what the latent carries over."""
     sample = moved(step_sample(model, surrogates, photo, ALIGNED))
-    sample["shares"] = torch.tensor([1.0, 1.0, 0.0])
+    sample["shares"] = torch.tensor([1.0, 1.0, 0.0, 0.0])
     made = [gradient_function(SearchStep(DiffusionDecode(model, 3, through), surrogates), ["offset"])(sample) for through in (3, 1, 0)]
     for one in made[1:]:
         torch.testing.assert_close(one["loss"], made[0]["loss"])

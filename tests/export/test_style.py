@@ -153,13 +153,13 @@ def test_drawn_codes_are_spread_like_those_of_photos() -> None:
 
 def test_the_step_of_style_gives_autograds_gradient(decode: StyleDecode, tmp_path: Path) -> None:
     step = SearchStep(decode, {"a-net": embedder()}, {"keypoints": KeypointTerm(_points())})
-    inputs = {**step_inputs(decode, codes()), "shares": torch.full((3,), 0.3), "points": torch.rand(1, COUNT, 2)}
+    inputs = {**step_inputs(decode, codes()), "shares": torch.full((4,), 0.3), "points": torch.rand(1, COUNT, 2)}
     measured, _ = parity_of(step, inputs, ["offset"], tmp_path)
     assert measured.relative_error < 1e-4
     outputs = step(**inputs)
     shown = SearchDecode(decode)(**{k: inputs[k] for k in ("decoded_original", "original", "mask", *decode.inputs)})["image"]
     torch.testing.assert_close(outputs["difference"], shown - inputs["original"])
-    without = step(**{**inputs, "shares": torch.tensor([0.3, 0.3, 0.0])})
+    without = step(**{**inputs, "shares": torch.tensor([0.3, 0.3, 0.3, 0.0])})
     torch.testing.assert_close(outputs["penalty"] - without["penalty"], 0.3 * outputs["keypoints"])
 
 
@@ -174,7 +174,7 @@ def step_inputs(decode: StyleDecode, given: dict[str, Tensor]) -> dict[str, Tens
     crop = torch.rand(1, 3, CROP, CROP)
     return {
         **given, "decoded_original": plain, "original": crop, "mask": torch.ones(1, 1, CROP, CROP), "rows": torch.eye(CROP)[None],
-        "cols": torch.eye(CROP)[None], "noise": 0.01 * torch.randn_like(crop), "weights": torch.ones(1), "shares": torch.full((2,), 0.3),
+        "cols": torch.eye(CROP)[None], "noise": 0.01 * torch.randn_like(crop), "weights": torch.ones(1), "shares": torch.full((3,), 0.3),
         "penalty_weight": torch.full((1,), 20.0), "image_cotangent": 1e-3 * torch.randn_like(crop),
         reference_input("a-net"): F.normalize(torch.randn(1, 7), dim=1),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.penalty import luma
 
 #: Regions that a look is compared on and painted in; ``eyes`` are both lids, without the eyeballs.
 REGIONS = ("lips", "eyes", "skin")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from faceprotect_export.looks.regions import Frame, brows, cheeks, lashes, regions, skin_colour
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.penalty import luma
 
 #: Pigments, sRGB in 0..1, by the word that a caption has for them.
 LIPSTICKS = {

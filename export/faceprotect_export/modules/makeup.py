@@ -23,7 +23,7 @@ from faceprotect_export.looks.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.penalty import luma
 
 #: Rank of the additions.
 RANK = 16

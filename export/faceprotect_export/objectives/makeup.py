@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.looks.colours import FOLLOWS
 from faceprotect_export.looks.regions import Frame, regions, skin_colour
-from faceprotect_export.objectives.search import luma
+from faceprotect_export.objectives.penalty import luma
 
 #: Weights of the regions in the pixel loss, as published (there the eyes are two, of 1 each).
 REGION_WEIGHTS = {"lips": 1.0, "eyes": 1.0, "skin": 0.15}

@@ -3,48 +3,23 @@
 loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty + <image, image_cotangent>
 
 with ``image = original + mask * (decode(codes, offset) - decoded_original)``, what the recognisers see
-``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and ``penalty = MSE + shares[0] * MSE of chroma +
-shares[1] * (1 - SSIM) + shares[2 + i] * price_i`` between image and original; the recipe says how large the shares are, the method which
-further prices there are: of what happens inside the generator, then of the image. The last term of the
-loss lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
+``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and the penalty of ``penalty.py`` with ``shares[3 + i] * price_i``
+added to it; the recipe says how large the shares are, the method which further prices there are: of what happens inside the
+generator, then of the image. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-LUMA = (0.299, 0.587, 0.114)
+from faceprotect_export.objectives.penalty import SHARES, Penalty
+from faceprotect_sdk.align import CROP
 
 
 def reference_input(surrogate: str) -> str:
     """Name of the step input that takes the embedding to move away from, in one surrogate's eyes."""
     return f"reference_{surrogate.replace('-', '_')}"
-
-
-def luma(x: Tensor) -> Tensor:
-    """Luma [N, 1, H, W] of RGB [N, 3, H, W]."""
-    return (x * x.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
-def ssim(image: Tensor, other: Tensor, window: int = 7) -> Tensor:
-    """Mean structural similarity of two [1, 3, S, S] images in 0..1, on luma, uniform windows.
-
-    Wang et al., "Image quality assessment: from error visibility to structural similarity", TIP 2004, eq. 13, with uniform
-    windows instead of Gaussian ones (an average pool is what every engine runs fast).
-    """
-
-    def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, window, stride=1)
-
-    x, y = luma(image), luma(other)
-    mean_x, mean_y = mean(x), mean(y)
-    var_x, var_y = mean(x * x) - mean_x * mean_x, mean(y * y) - mean_y * mean_y
-    covariance = mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    top = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    return (top / ((mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2))).mean()
 
 
 def combine(decoded: Tensor, decoded_original: Tensor, original: Tensor, mask: Tensor) -> Tensor:
@@ -100,7 +75,7 @@ class SearchDecode(nn.Module):
 class SearchStep(nn.Module):
     """The fused step; ``surrogates`` map canonical crops [1, 3, 256, 256] to unit embeddings, in the order of ``weights``.
 
-    ``terms``: further prices, by the name under which they are put out; ``shares[2:]`` are in the order of the generator's own and these.
+    ``terms``: further prices, by the name under which they are put out; ``shares[3:]`` are in the order of the generator's own and these.
     Weights that arrive as inputs (a recogniser whose tensors live in an installed package) are passed on by prefix: a surrogate
     that has an attribute ``weight_names`` is called with those keyword arguments.
     """
@@ -110,6 +85,7 @@ class SearchStep(nn.Module):
         self.decode = decode
         self.surrogates = nn.ModuleDict(surrogates)
         self.terms = nn.ModuleDict(terms or {})
+        self.penalty = Penalty(CROP)
 
     def seen(self, image: Tensor, rows: Tensor, cols: Tensor, noise: Tensor) -> Tensor:
         """What the recognisers see of an image [1, 3, S, S]."""
@@ -129,12 +105,10 @@ class SearchStep(nn.Module):
             similarities.append((surrogate(seen, **package) * named[reference_input(name)]).sum(1))
         similarity = torch.cat(similarities)
         difference = image - original
-        mse = difference.square().mean().reshape(1)
-        chroma = (difference - luma(difference)).square().mean().reshape(1)
-        penalty = mse + shares[0] * chroma + shares[1] * (1 - ssim(image, original)).reshape(1)
+        penalty, mse = self.penalty(image, original, shares)
         for name, term in self.terms.items():
             priced[name] = term(image, **{key: named[key] for key in term.inputs})  # type: ignore[union-attr]
         for index, price in enumerate(priced.values()):
-            penalty = penalty + shares[2 + index] * price
+            penalty = penalty + shares[len(SHARES) + index] * price
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
         return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, **priced, "difference": difference}

@@ -46,6 +46,7 @@ from faceprotect_export.train.rivals import (
     means,
     outcome,
     paid,
+    colourless,
     penalty_of,
     points_moved,
     read_rivals,
@@ -58,8 +59,8 @@ from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 
 DIRECTION = TransferWeights().direction
-#: Shares of lost structure and of moved key points in the penalty; of colour none, for shade has no colour of its own.
-STRUCTURE, HOLD = 0.008, 0.3
+#: Share of moved key points in the penalty; of colour none, for shade has no colour of its own.
+HOLD = 0.3
 #: Weights of the critic's displeasure beside the recognisers, and of what the shades of several faces have in common: a student left to
 #: itself gives all of them the same nose.
 REALISM, APART = 0.2, 4.0
@@ -125,7 +126,7 @@ class Trainer:
 
     def penalty(self, image: Tensor, made: Tensor) -> Tensor:
         """Of the change beside the makeup, per sample [N]."""
-        return penalty_of(image, made, 0.0, STRUCTURE) + HOLD * points_moved(self.keypoints, image, made)
+        return penalty_of(image, made, colourless()) + HOLD * points_moved(self.keypoints, image, made)
 
     @torch.no_grad()
     def averaged(self) -> Makeup:

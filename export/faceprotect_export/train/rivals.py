@@ -5,6 +5,7 @@ Shared by ``train/fast.py``, ``train/makeup.py`` and ``train/targets.py``.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.draws import DrawSettings, draw
+from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO
 from faceprotect_export.dlib_resnet import read_weights
-from faceprotect_export.objectives.search import luma, ssim
+from faceprotect_export.objectives.penalty import Penalty, shares_of
 from faceprotect_export.search_engines import DLIB, PackageDlib
 from faceprotect_export.sources import Sources
 from faceprotect_export.train.students import read_teachers
@@ -34,8 +36,6 @@ from faceprotect_sdk.methods.search import DODGE
 HELD_OUT = 64
 #: What a one-pass student is asked to come out at, in training.
 BUDGETS = (0.00015, 0.0009)
-#: Shares of colour shifts and of lost structure in the penalty: those of the recipes.
-CHROMA, STRUCTURE = 0.5, 0.008
 #: Side of a place on the crop, and the share of the steps over which prices rise.
 PLACE, RISE = 16, 0.4
 #: Pixels below which a change is texture.
@@ -114,13 +114,25 @@ def points_moved(keypoints: nn.Module, image: Tensor, original: Tensor) -> Tenso
     return (keypoints(image) - points).square().sum(2).mean(1)  # type: ignore[no-any-return]
 
 
-def penalty_of(image: Tensor, original: Tensor, chroma_share: float = CHROMA, structure_share: float = STRUCTURE) -> Tensor:
-    """The penalty of the search, per sample [N]; with the shares of its recipes, or others."""
-    change = image - original
-    mse = change.square().mean((1, 2, 3))
-    chroma = (change - luma(change)).square().mean((1, 2, 3))
-    lost = torch.stack([1 - ssim(a[None], b[None]) for a, b in zip(image, original, strict=True)])
-    return mse + chroma_share * chroma + structure_share * lost
+def penalty_of(image: Tensor, original: Tensor, shares: Sequence[float] | None = None) -> Tensor:
+    """The penalty of the searches, per sample [N]; with the shares of the recipe ``latent``, or others."""
+    given = _recipe_shares() if shares is None else tuple(shares)
+    return _penalty()(image, original, image.new_tensor(given))[0]  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _penalty() -> Penalty:
+    return Penalty(CROP)
+
+
+@functools.cache
+def _recipe_shares() -> tuple[float, ...]:
+    return tuple(shares_of(load_recipe(ZOO / "recipes" / "latent.json")))
+
+
+def colourless() -> tuple[float, ...]:
+    """The shares of the recipe, with none for colour shifts."""
+    return (0.0, *_recipe_shares()[1:])
 
 
 def concentrated(image: Tensor, original: Tensor) -> Tensor:
