@@ -30,6 +30,7 @@ DESCRIBE: dict[str, dict[str, Any]] = {
     "image": {**IMAGE, "description": "protected crop"},
     "decoded": {**IMAGE, "description": "decoding with the offset, not clamped"},
     "difference": {**IMAGE, "range": (-1.0, 1.0), "description": "protected crop minus original"},
+    "moved": {**IMAGE, "range": (-1.0, 1.0), "description": "what the generator makes of the crop minus its plain decoding, without the mask"},
     "rows": {"layout": "matrix", "description": "what surrogates see: rows @ image @ cols + noise"},
     "cols": {"layout": "matrix"},
     "noise": {"layout": "NCHW", "range": (-0.02, 0.02)},

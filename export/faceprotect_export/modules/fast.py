@@ -67,7 +67,7 @@ class Fast(nn.Module):
 class FastProtect(nn.Module):
     """What the engine is: crop in, ``difference`` out. ``surrogate``: whose embedding the student is told.
 
-    Beside it the ``offset`` of the ``latent`` and the plain decoding ``decoded_original``: where a search goes on from.
+    Beside it what that is without the mask, ``moved``: where a search goes on from.
     """
 
     def __init__(self, autoencoder: Autoencoder, surrogate: nn.Module, fast: Fast) -> None:
@@ -80,7 +80,7 @@ class FastProtect(nn.Module):
         offset = self.fast(latent, self.surrogate(original), budget, goal)
         plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)
         image = combine(moved, plain, original, mask)
-        return {"difference": image - original, "offset": offset, "latent": latent, "decoded_original": plain}
+        return {"difference": image - original, "moved": moved - plain}
 
 
 def read_fast(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Fast:

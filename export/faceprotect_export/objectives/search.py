@@ -95,9 +95,12 @@ class SearchStep(nn.Module):
         self, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor, noise: Tensor, weights: Tensor,
         penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original)."""
+        """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original), and
+        what it is without the mask, ``moved`` [1, 3, S, S]: where a search in pixels goes on from.
+        """
         decoded, priced = self.decode.priced(**{name: named[name] for name in (*self.decode.inputs, *self.decode.price_inputs)})
-        image = combine(decoded, decoded_original, original, mask)
+        moved = decoded - decoded_original
+        image = (original + mask * moved).clamp(0, 1)
         seen = self.seen(image, rows, cols, noise)
         similarities = []
         for name, surrogate in self.surrogates.items():
@@ -111,4 +114,4 @@ class SearchStep(nn.Module):
         for index, price in enumerate(priced.values()):
             penalty = penalty + shares[len(SHARES) + index] * price
         loss = (weights * similarity).sum() + penalty_weight * penalty + (image * image_cotangent).sum()
-        return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, **priced, "difference": difference}
+        return {"loss": loss, "similarity": similarity, "penalty": penalty, "mse": mse, **priced, "difference": difference, "moved": moved}
