@@ -97,12 +97,8 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult) -> No
     nothing = "" if written else "; nothing was written"
     click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
     for face in result.faces:
-        moved = "" if face.quality.points_moved is None else f", points moved {100 * face.quality.points_moved:.1f} %"
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
-        click.echo(
-            f"  face {face.index + 1}: {face.status}{towards}, PSNR {face.quality.psnr:.1f} dB, "
-            f"SSIM {face.quality.ssim:.3f}{moved}, {face.steps} steps"
-        )
+        click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
         _show_verdicts(face.verdicts)
     total = sum(result.timings.values())
     click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
@@ -116,7 +112,7 @@ def show_check(original: Path, protected: Path, result: CheckResult) -> None:
     if result.identical:
         click.echo("  the two photos have the same pixels")
     for face in result.faces:
-        click.echo(f"  face {face.index + 1}: PSNR {face.quality.psnr:.1f} dB, SSIM {face.quality.ssim:.3f}")
+        click.echo(f"  face {face.index + 1}: {face.quality}")
         _show_verdicts(face.verdicts)
     for note in result.notes:
         click.echo(f"  note: {note}")
