@@ -71,6 +71,8 @@ def main(work: Path, method: str, people: int, size: int, out: Path) -> None:
     try:
         originals, folder = read_folder(work, method)
         found = [(photos, caption(folder, photos.number)) for photos in photos_of_faces(originals, folder, people)]
+        if not found:
+            raise UsageError(f"{originals}: no face was found in the photos of {method}")
     except FAILURES as error:
         fail(error)
     each = ACROSS * DOWN

@@ -51,7 +51,8 @@ def test_numbers_repeat_and_protection_beats_the_clean_row(bench: Bench) -> None
     assert report.differences(other, first)
 
 
-def test_the_strong_judges_can_be_named_and_a_mesh_measures(bench: Bench, tmp_path: Path) -> None:
+def test_the_strong_judges_can_be_named_and_a_mesh_measures(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", bench.zoo)  # where the sheet finds its detector
     mesh = toy_zoo.make_mesh(tmp_path / "mesh") / "model.onnx"
     result = bench("--strong", "weak,strong", "--mesh", str(mesh), methods="mi-fgsm@30")
     assert result.exit_code == 0, result.output
@@ -66,6 +67,7 @@ def test_the_strong_judges_can_be_named_and_a_mesh_measures(bench: Bench, tmp_pa
 
 def sheet_of(bench: Bench, key: str, people: list[str]) -> None:
     """The pages show the first people, as many as asked for; a row that is not there is named."""
+
     def call(method: str, count: int) -> Result:
         words = [str(bench.folder / "out"), "--method", method, "--people", str(count), "--size", "64", "-o", str(bench.folder / "s.png")]
         return CliRunner().invoke(sheet.main, words)
