@@ -92,6 +92,18 @@ def test_spread_names_the_worst_tenth() -> None:
     assert (found["mid_band_median"], found["mid_band_p90"]) == (50, 90)
 
 
+def test_lpips_of_a_file_is_zero_for_equal_and_grows() -> None:
+    path = Path(__file__).resolve().parents[3] / "shared/models/perceptual/lpips_alex.onnx"
+    if not path.exists():
+        pytest.skip("needs ../shared/models/perceptual, which is not part of the project")
+    net = features.UserNet(path, 2)
+    crop = np.kron(rng.uniform(-0.8, 0.8, (1, 3, 32, 32)), np.ones((8, 8))).astype(np.float32)
+    noise = rng.standard_normal(crop.shape)
+    found = [float(net(crop, np.clip(crop + size * noise, -1, 1))[0]) for size in (0, 0.05, 0.2)]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert 0 < found[1] < found[2]
+
+
 def test_area_under_a_curve_is_its_mean_height() -> None:
     assert area_under([(30, 100), (40, 0)], 32, 36) == pytest.approx(60)
     assert area_under([(40, 0), (30, 100), (35, 100)], 30, 40) == pytest.approx(75)
