@@ -25,7 +25,7 @@ from harness.pairs import read_pairs
 from harness.provenance import command_line
 from harness.run import run
 from harness.settings import Goal, Setting, read_targets
-from protection import FAILURES, FOLDER, document, fail, write_result
+from protection import FAILURES, FILE, FOLDER, STRONG_HELP, document, fail, names, write_result
 
 DLIB, CONV = "dlib-resnet", "student-conv"
 
@@ -132,12 +132,16 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
 @click.option("--zoo", type=FOLDER, default=ZOO, help="Engines and recipes, instead of those that ship.")
 @click.option("--only", multiple=True, help="Names of rows to measure (the first always is).")
 @click.option("--psnr", default=36.0, show_default=True, help="Of the noise in pixels before encoding, which takes some away.")
+@click.option("--strong", help=STRONG_HELP)
+@click.option("--lpips", type=FILE, help="LPIPS as an ONNX file: two inputs [1, 3, 256, 256] in -1..1.")
+@click.option("--mesh", type=FILE, help="A mesh of 468 points as an ONNX file: [1, 3, 192, 192] in 0..1 to [1, 468, 3] in pixels.")
 @click.option("--limit", type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=available_cores(), show_default="one per core")
 def main(
     method: str, pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None, zoo: Path,
-    only: tuple[str, ...], psnr: float, limit: int | None, seed: int, workers: int,
+    only: tuple[str, ...], psnr: float, strong: str | None, lpips: Path | None, mesh: Path | None, limit: int | None, seed: int,
+    workers: int,
 ) -> None:  # fmt: skip
     """Measure every row and write one JSON."""
     try:
@@ -148,8 +152,8 @@ def main(
             raise click.UsageError(f"no row is called {sorted(unknown)}; there are: {', '.join(row.key for row in rows)}")
         rows = [row for row in rows if not only or row.key in only or row.key == method]
         rows = [row for row in rows if row.method != "tip-im" or goal.rivals]
-        look = Look(fr, ("judge",), goal, seed=seed, zoo=zoo)
-        measured = run(rows, read_pairs(pairs)[:limit], look, work or out.with_suffix(""), workers)
+        look = Look(fr, ("judge",), goal, seed=seed, zoo=zoo, lpips=lpips, mesh=mesh)
+        measured = run(rows, read_pairs(pairs)[:limit], look, work or out.with_suffix(""), workers, names(strong))
         result = document(measured, rows, look, command_line(), workers)
     except FAILURES as error:
         fail(error)
@@ -157,7 +161,9 @@ def main(
     for key, summary in result["methods"].items():
         found = summary["recognisers"].items()
         rates = "  ".join(f"{name} {e['verification'][0]['protected']:.1f} % ({e['mean_similarity']:.3f})" for name, e in found)
-        click.echo(f"{key:34} {summary['quality']['psnr']:.1f} dB {summary['quality']['ssim']:.3f}  {rates}")
+        quality, mean = summary["quality"], summary["strong"]
+        seen = f"SSIMULACRA2 {quality['ssimulacra2']:.1f}  mid band {quality['mid_band']:.1f}  {quality['psnr']:.1f} dB"
+        click.echo(f"{key:34} {seen} {quality['ssim']:.3f}  strong {mean['protected']:.1f} % (clean {mean['clean']:.1f} %)  {rates}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from harness.pairs import read_pairs
 from harness.provenance import command_line, environment
 from harness.run import Measured, run
 from harness.settings import GoalKind, Setting, describe, parse_setting, read_targets
+from harness.strong import MEAN
 from harness.summary import summarise
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -42,7 +43,10 @@ def document(measured: Measured, settings: list[Setting], look: Look, command: s
     kind = look.goal.kind
     return {
         "schema": 1, "command": command, "goal": kind, "seed": look.seed, **environment(workers), "settings": describe(settings),
-        "recognisers": {one.name: {"measure": one.measure, "thresholds": one.thresholds} for one in measured.recognisers},
+        "recognisers": {
+            one.name: {"measure": one.measure, "thresholds": one.thresholds, "strong": one.name in measured.strong}
+            for one in measured.recognisers
+        },
         "left_out": measured.left_out,
         "methods": {key: summarise(measured, key, kind, both=look.both) for key in measured.rows},
     }  # fmt: skip
@@ -53,6 +57,22 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1)
     path.write_text(re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+
+
+STRONG_HELP = "Judges whose mean is the headline, with commas.  [default: those that fr.json calls strong; else as in harness/strong.py]"
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Names of a list with commas."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def seen(quality: dict[str, float]) -> str:
+    """A summary's quality in one line, what people see first."""
+    return (
+        f"SSIMULACRA2 {quality['ssimulacra2']:.1f} (worst tenth below {quality['ssimulacra2_p10']:.1f}), "
+        f"mid band {quality['mid_band']:.1f}, PSNR {quality['psnr']:.1f} dB, SSIM {quality['ssim']:.3f}"
+    )
 
 
 #: What a script answers for with an exit code of its own.
@@ -70,6 +90,7 @@ def fail(error: BaseException) -> NoReturn:
 @click.option("--pairs", required=True, type=FOLDER)
 @click.option("--fr", required=True, type=FOLDER)
 @click.option("--roles", default="judge", show_default=True, help="Roles of fr.json that score, with commas.")
+@click.option("--strong", help=STRONG_HELP)
 @click.option("--methods", default="latent,mi-fgsm", show_default=True, help="NAME or NAME@VALUE, with commas.")
 @click.option("--goal", type=click.Choice(["dodge", "decoy", "impersonate"]), default="dodge", show_default=True)
 @click.option("--targets", type=FOLDER, help="Targets of a decoy or impersonation, instead of the benchmark's.")
@@ -82,6 +103,7 @@ def fail(error: BaseException) -> NoReturn:
 @click.option("--attempts", default=ATTEMPTS, show_default=True, help="Searches per face, while a shipped recogniser still matches.")
 @click.option("--dlib/--no-dlib", default=True, show_default=True, help="Also score with dlib, where it is installed.")
 @click.option("--lpips", type=FILE, help="LPIPS as an ONNX file: two inputs [1, 3, 256, 256] in -1..1.")
+@click.option("--mesh", type=FILE, help="A mesh of 468 points as an ONNX file: [1, 3, 192, 192] in 0..1 to [1, 468, 3] in pixels.")
 @click.option("--inception", type=FILE, help="FID's Inception as an ONNX file: [1, 3, 299, 299] in 0..1 to [1, 2048].")
 @click.option("--zoo", type=FOLDER, default=ZOO, help="Engines and recipes, instead of those that ship.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N pairs.")
@@ -92,7 +114,7 @@ def fail(error: BaseException) -> NoReturn:
 def main(
     pairs: Path, fr: Path, roles: str, methods: str, goal: str, targets: Path | None, out: Path, work: Path | None,
     robustness: bool, both: bool, surrogates: tuple[str, ...], without: tuple[str, ...], attempts: int, limit: int | None, workers: int,
-    **options: Any,
+    strong: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Measure METHODS and write one JSON."""
     try:
@@ -103,15 +125,16 @@ def main(
             fr, tuple(roles.split(",")), read_targets(cast(GoalKind, goal), pairs, targets), both=both,
             variants=variants.ALL if robustness else (variants.AS_WRITTEN, variants.REDETECTED, "JPEG q75"), **options,
         )  # fmt: skip
-        measured = run(settings, found, look, work or out.with_suffix(""), workers)
+        measured = run(settings, found, look, work or out.with_suffix(""), workers, names(strong))
         result = document(measured, settings, look, command_line(), workers)
     except FAILURES as error:
         fail(error)
     write_result(out, result)
     for key, summary in result["methods"].items():
-        quality, seconds = summary["quality"], summary["seconds"]
         written = f", {summary['confirmed']:.1f} % confirmed by what ships" if "confirmed" in summary else ""
-        click.echo(f"{key}: PSNR {quality['psnr']:.1f} dB, SSIM {quality['ssim']:.3f}, {seconds['warm']} s{written}")
+        click.echo(f"{key}: {seen(summary['quality'])}, {summary['seconds']['warm']} s{written}")
+        mean = summary["strong"]
+        click.echo(f"  {MEAN} ({', '.join(mean['judges'])}): {mean['protected']} % {mean['interval']}, clean {mean['clean']} %")
         for name, entry in summary["recognisers"].items():
             head = entry["verification"][0]
             mark = " (searched on)" if name in summary["searched_on"] else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import Face, find_faces
 from faceprotect_sdk.judge import took_part
+from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.quality import psnr, ssim
+from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.room import EngineRoom
 from harness import variants
@@ -46,6 +48,7 @@ class Look:
     device: str = "cpu"
     threads: int = 1
     lpips: Path | None = None
+    mesh: Path | None = None
     inception: Path | None = None
     zoo: Path = ZOO
 
@@ -59,6 +62,7 @@ class Worker:
         self.panel = open_panel(look.fr, look.roles, dlib=look.dlib, threads=look.threads)
         self.features = Features(look.threads)
         self.lpips = UserNet(look.lpips, 2, look.threads) if look.lpips else None
+        self.mesh = _mesh(UserNet(look.mesh, 1, look.threads)) if look.mesh else None
         self.inception = UserNet(look.inception, 1, look.threads) if look.inception else None
         self._runner: Runner | None = None
 
@@ -110,8 +114,7 @@ class Worker:
             place = only_face(other, self.room, target.other)
             arrays |= {f"target {one.name}": one.embed(other, one.locate(other, place)) for one in self.panel}
             facts["target"] = target.name
-        before, after = (aligned_crop(image, face.points) for image in (pixels, written))
-        facts |= self._quality(before, after, arrays) | self._groups(pixels, face)
+        facts |= self._quality(pixels, written, face, arrays) | self._groups(pixels, face)
         facts["points_moved"] = points_moved(pixels, written, face, self.room("face-detector"))
         arrays["facts"] = json.dumps({"number": pair.number, "first": first, **facts})
         return arrays
@@ -153,10 +156,11 @@ class Worker:
             return written, None  # a detector that sees no face any more: the recogniser still gets its best chance
         return pixels, found[0]
 
-    def _quality(self, before: NDArray[np.float32], after: NDArray[np.float32], arrays: dict[str, Any]) -> dict[str, float]:
+    def _quality(self, pixels: Pixels, written: Pixels, face: Face, arrays: dict[str, Any]) -> dict[str, float | None]:
+        before, after = (aligned_crop(image, face.points) for image in (pixels, written))
         first, second = self.features(before), self.features(after)
         arrays["pooled"] = np.stack([pooled(first), pooled(second)])
-        facts = {"psnr": psnr(before, after), "ssim": ssim(before, after), "ms_ssim": ms_ssim(before, after)}
+        facts = asdict(measure(pixels, face.points, written, face.points, mesh=self.mesh)) | {"ms_ssim": ms_ssim(before, after)}
         facts["feature_distance"] = feature_distance(first, second)
         if self.lpips is not None:
             facts["lpips"] = float(self.lpips(before * 2 - 1, after * 2 - 1)[0])
@@ -176,6 +180,13 @@ class Worker:
 
 class NoFace(Exception):
     """A photo without a face: left out, counted, and said."""
+
+
+def _mesh(net: UserNet) -> Network:
+    def network(feeds: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        return {"points": net(feeds["image"])}
+
+    return network
 
 
 def _embed(one: Recogniser, pixels: Pixels, found: Face | None, place: Any) -> NDArray[np.float32]:

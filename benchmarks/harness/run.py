@@ -19,6 +19,7 @@ from harness.methods import WEIGHTS
 from harness.pairs import Pair
 from harness.panel import similarity_matrix
 from harness.settings import CLEAN, LITERAL, Setting, describe
+from harness.strong import strong_judges
 
 Row = dict[str, Any]
 
@@ -37,6 +38,7 @@ class Measured:
     """Everything that was measured: rows per setting in the order of the pairs, those with a face in both photos.
 
     ``surrogates``: per setting, what it searched on. ``searched``: those who score that share weights with one of them.
+    ``strong``: the judges whose mean is the headline.
     """
 
     recognisers: tuple[Recogniser, ...]
@@ -45,6 +47,7 @@ class Measured:
     surrogates: dict[str, list[str]]
     searched: dict[str, list[str]]
     left_out: list[str]
+    strong: tuple[str, ...] = ()
 
 
 _WORKER: list[Worker] = []
@@ -74,17 +77,18 @@ def _panel(look: Look, settings: Sequence[Setting]) -> tuple[tuple[Recogniser, .
     return recognisers, surrogates, searched
 
 
-def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, workers: int) -> Measured:
+def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, workers: int, strong: Sequence[str] = ()) -> Measured:
     """Measure every setting on every pair; the clean row always, and first, for the pairs are checked on it.
 
-    Raises UsageError for a work folder of other settings, a recogniser that scores and is searched on, or pairs that
-    are not of one person.
+    ``strong``: names of the judges whose mean is the headline (none: as in ``harness/strong.py``). Raises UsageError for a work folder
+    of other settings, a recogniser that scores and is searched on, a strong judge that does not score, or pairs that are not of one person.
     """
     settings = [Setting(CLEAN, CLEAN, attempts=1), *(one for one in settings if one.key != CLEAN)]
     if len({one.key for one in settings}) < len(settings):
         raise UsageError(f"two settings have one name: {', '.join(one.key for one in settings)}")
     with ProcessPoolExecutor(workers) as pool:
         recognisers, surrogates, searched = pool.submit(_panel, look, settings).result()
+        chosen = strong_judges(look.fr, [one.name for one in recognisers], strong)
         folders = {one.key: _folder(work, one, pairs, look, [r.name for r in recognisers], surrogates[one.key]) for one in settings}
         for setting in settings:
             _run_one(pool, look, setting, pairs, folders[setting.key])
@@ -96,7 +100,7 @@ def run(settings: Sequence[Setting], pairs: list[Pair], look: Look, work: Path, 
     if len(bad) == len(pairs):
         raise UsageError(f"no face was found in any pair: {left_out[0]}")
     rows = {key: [row for index, row in enumerate(all_rows) if index not in bad] for key, all_rows in rows.items()}
-    return Measured(recognisers, look.variants, rows, surrogates, searched, left_out)
+    return Measured(recognisers, look.variants, rows, surrogates, searched, left_out, chosen)
 
 
 def _run_one(pool: ProcessPoolExecutor, look: Look, setting: Setting, pairs: list[Pair], folder: Path) -> None:

@@ -20,21 +20,26 @@ from harness.settings import CLEAN, GoalKind
 
 Similarities = NDArray[np.float64]
 Hits = NDArray[np.bool_]
+Shares = NDArray[np.float64]
 RESAMPLES = 2000
 RATES = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
-QUALITY = ("psnr", "ssim", "ms_ssim", "feature_distance", "lpips", "points_moved")
+QUALITY = (
+    "ssimulacra2", "ssimulacra2_face", "mid_band", "mesh_moved", "psnr", "ssim", "ms_ssim", "feature_distance", "lpips", "points_moved",
+)  # fmt: skip
+#: What is stated of the spread over faces beside the mean: the median, and the quantile that cuts off the worst tenth.
+SPREAD = {"ssimulacra2": 0.1, "mid_band": 0.9}
 
 
-def rate(hits: Hits) -> float:
-    """Percent of hits."""
+def rate(hits: Hits | Shares) -> float:
+    """Percent of hits, or the mean of shares of them."""
     return round(100 * float(np.mean(hits)), 1)
 
 
-def interval(hits: Hits, seed: int = 0) -> list[float]:
-    """95 % interval of a rate, in percent: bootstrap (percentile method), or the exact binomial one where all or none hit."""
+def interval(hits: Hits | Shares, seed: int = 0) -> list[float]:
+    """95 % interval of a rate, in percent: bootstrap over people (percentile method), or the exact binomial one where all or none hit."""
     from scipy.stats import binomtest, bootstrap
 
-    if hits.all() or not hits.any():
+    if (hits == 1).all() or not hits.any():
         exact = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
         return [round(100 * float(edge), 1) for edge in (exact.low, exact.high)]
     found = bootstrap((hits.astype(float),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
@@ -114,22 +119,37 @@ def robustness(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], ki
     for index, variant in enumerate(measured.variants):
         table[variant] = {}
         for one in measured.recognisers:
-            threshold = next(iter(one.thresholds.values()))
-            reference = stack(rows, f"target {one.name}") if kind != "dodge" else stack(clean, f"partner {one.name}")
-            scores = [pairwise(stack(part, f"photo {one.name}")[:, index], reference, one.measure) for part in (rows, clean)]
-            hits = [score >= threshold if kind != "dodge" else score < threshold for score in scores]
+            hits = [_hits(one, part, rows, clean, kind, index) for part in (rows, clean)]
             table[variant][one.name] = {"protected": rate(hits[0]), "clean": rate(hits[1])}
     return table
 
 
+def strong_summary(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: GoalKind) -> dict[str, Any]:
+    """The mean of the strong judges' rates at the verdict's threshold; the interval is over people."""
+    strong = [one for one in measured.recognisers if one.name in measured.strong]
+    found, already = (np.mean([_hits(one, part, rows, clean, kind) for one in strong], 0) for part in (rows, clean))
+    return {"judges": [one.name for one in strong], "clean": rate(already), "protected": rate(found), "interval": interval(found)}
+
+
+def _hits(one: Recogniser, part: Sequence[Row], rows: Sequence[Row], clean: Sequence[Row], kind: GoalKind, variant: int = 0) -> Hits:
+    """Whom ``one`` no longer matches (or takes for the target) in the photos of ``part``, at the verdict's threshold."""
+    threshold = next(iter(one.thresholds.values()))
+    reference = stack(rows, f"target {one.name}") if kind != "dodge" else stack(clean, f"partner {one.name}")
+    score = pairwise(stack(part, f"photo {one.name}")[:, variant], reference, one.measure)
+    return np.asarray(score >= threshold if kind != "dodge" else score < threshold)
+
+
 def quality(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over the faces; ``frechet`` over the pooled features of all."""
+    """Means over the faces, and the spread of what people see; ``frechet`` over the pooled features of all."""
     facts = [row["facts"] for row in rows]
     result: dict[str, float] = {}
     for name in QUALITY:
         values = [fact[name] for fact in facts if fact.get(name) is not None]
         if values:
             result[name] = round(float(np.mean(values)), 4)
+        if values and name in SPREAD:
+            result[f"{name}_median"] = round(float(np.median(values)), 4)
+            result[f"{name}_p{100 * SPREAD[name]:.0f}"] = round(float(np.quantile(values, SPREAD[name])), 4)
     moved = [fact["points_moved"] for fact in facts if fact["points_moved"] is not None]
     result |= {"points_moved_p95": round(float(np.quantile(moved, 0.95)), 4)} if moved else {}
     for name, called in (("pooled", "frechet_features"), ("inception", "fid")):
@@ -165,7 +185,8 @@ def groups(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: 
             continue
         entry: dict[str, Any] = {"group": name, "people": len(chosen)}
         part, plain = [rows[i] for i in chosen], [clean[i] for i in chosen]
-        entry["psnr"] = round(float(np.mean([row["facts"]["psnr"] for row in part])), 2)
+        for figure in ("ssimulacra2", "mid_band", "psnr"):
+            entry[figure] = round(float(np.mean([row["facts"][figure] for row in part])), 2)
         rates = robustness(measured, part, plain, kind)[measured.variants[0]]
         entry["rates"] = {one: value["protected"] for one, value in rates.items()}
         entry["clean"] = {one: value["clean"] for one, value in rates.items()}
@@ -181,7 +202,10 @@ def faces(measured: Measured, rows: Sequence[Row], clean: Sequence[Row], kind: G
         found = pairwise(stack(rows, f"photo {one.name}")[:, 0], reference, one.measure)
         for entry, value in zip(table, found, strict=True):
             entry.append(round(float(value), 4))
-    return {"columns": ["number", "psnr", "ssim", *(one.name for one in measured.recognisers)], "rows": table}
+    seen = ("ssimulacra2", "mid_band")
+    for entry, row in zip(table, rows, strict=True):
+        entry += [round(float(row["facts"][name]), 4) for name in seen]
+    return {"columns": ["number", "psnr", "ssim", *(one.name for one in measured.recognisers), *seen], "rows": table}
 
 
 def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = False) -> dict[str, Any]:
@@ -191,7 +215,8 @@ def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = Fals
     confirmed = [row["facts"].get("confirmed") for row in rows]
     recognisers: Mapping[str, Any] = {one.name: recogniser_summary(one, rows, clean, kind, both) for one in measured.recognisers}
     return {
-        "people": len(rows), "surrogates": measured.surrogates[key], "searched_on": measured.searched[key], "recognisers": recognisers,
+        "people": len(rows), "surrogates": measured.surrogates[key], "searched_on": measured.searched[key],
+        "strong": strong_summary(measured, rows, clean, kind), "recognisers": recognisers,
         "robustness": robustness(measured, rows, clean, kind), "quality": quality(rows), "seconds": seconds(rows),
         "groups": groups(measured, rows, clean, kind), "faces": faces(measured, rows, clean, kind),
         # Of how many photos `protect` would have written the file; rates are of all of them.

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.settings import CLEAN
+from harness.strong import MEAN
 from harness.summary import area_under
 
 Document = dict[str, Any]
+DASH = "–"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -35,20 +37,42 @@ def _percent(entry: dict[str, Any], searched: bool) -> str:
     return f"({text})" if searched else text
 
 
+def _cell(value: float | None, digits: int = 1) -> str:
+    """A number, or the dash of what an older result does not hold."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def strong(document: Document) -> list[str]:
+    """Names of the strong judges; none in a result of before there was such a thing."""
+    return [name for name, entry in document["recognisers"].items() if entry.get("strong")]
+
+
+def judged(document: Document) -> list[str]:
+    """Every judge by name, the strong ones first."""
+    first = strong(document)
+    return first + [name for name in document["recognisers"] if name not in first]
+
+
 def protection(document: Document) -> str:
-    """Success at each recogniser's own threshold, quality and cost; in brackets where the method searched on the recogniser."""
-    names = list(document["recognisers"])
+    """What people see, success at each recogniser's own threshold, and cost; in brackets where the method searched on the recogniser."""
+    names = judged(document)
     rows = []
     for key, method in document["methods"].items():
-        quality = method["quality"]
+        quality, mean = method["quality"], method.get("strong")
+        seen = [_cell(quality.get("ssimulacra2")), _cell(quality.get("mid_band")), _cell(quality["psnr"]), _cell(quality["ssim"], 3)]
+        headline = DASH if mean is None else f"**{_percent(mean, bool(set(mean['judges']) & set(method['searched_on'])))}**"
         rates = [_percent(method["recognisers"][n]["verification"][0], n in method["searched_on"]) for n in names]
-        rows.append([key, f"{quality['psnr']:.1f}", f"{quality['ssim']:.3f}", *rates, f"{method['seconds']['warm']:.1f}"])
-    return table(["method", "PSNR dB", "SSIM", *[f"{n} %" for n in names], "s"], rows)
+        rows.append([key, *seen, headline, *rates, _cell(method["seconds"]["warm"])])
+    head = ["method", "SSIMULACRA2", "mid band", "PSNR dB", "SSIM", "strong judges %"]
+    return table([*head, *[f"{n} %" for n in names], "s"], rows)
 
 
 def quality(document: Document) -> str:
     """How much the photos changed. The feature net is CenterFace's backbone: neither LPIPS nor FID."""
     columns = {
+        "ssimulacra2": "SSIMULACRA2", "ssimulacra2_median": "median", "ssimulacra2_p10": "10th percentile",
+        "ssimulacra2_face": "SSIMULACRA2, face in the photo",
+        "mid_band": "mid band", "mid_band_median": "median", "mid_band_p90": "90th percentile", "mesh_moved": "mesh moved px",
         "psnr": "PSNR dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "feature_distance": "feature distance",
         "frechet_features": "Frechet, features", "lpips": "LPIPS", "fid": "FID",
         "points_moved": "points moved", "points_moved_p95": "95th percentile",
@@ -60,8 +84,10 @@ def quality(document: Document) -> str:
 
 def _figure(name: str, value: float | None) -> str:
     if value is None:
-        return ""
-    return f"{100 * value:.1f} %" if name.startswith("points") else f"{value:.1f}" if name == "psnr" else f"{value:.4f}"
+        return DASH
+    if name.startswith("points"):
+        return f"{100 * value:.1f} %"
+    return _cell(value, 1 if name.startswith(("psnr", "ssimulacra2", "mid_band")) else 2 if name == "mesh_moved" else 4)
 
 
 def thresholds(document: Document) -> str:
@@ -93,22 +119,29 @@ def identification(document: Document) -> str:
     return table(head, rows)
 
 
+def after_variant(document: Document, key: str, variant: str, recogniser: str) -> float:
+    """Success of a method after a variant under one recogniser, or under the mean of the strong ones (``strong.MEAN``)."""
+    found = document["methods"][key]["robustness"][variant]
+    rates = [found[name]["protected"] for name in (strong(document) if recogniser == MEAN else [recogniser])]
+    return float(sum(rates)) / len(rates)
+
+
 def robustness(document: Document, recogniser: str) -> str:
     """Success of every method after every variant under one recogniser; the first column is the unprotected photo."""
     keys = list(document["methods"])
     variants = list(document["methods"][keys[0]]["robustness"])
-    rows = [[v, *[f"{document['methods'][k]['robustness'][v][recogniser]['protected']:.1f}" for k in keys]] for v in variants]
+    rows = [[v, *[_cell(after_variant(document, k, v, recogniser)) for k in keys]] for v in variants]
     return table([f"{recogniser}, %", *keys], rows)
 
 
 def groups(document: Document, key: str) -> str:
     """Success per group of faces, and for unprotected photos in brackets."""
-    names = list(document["recognisers"])
-    rows = [
-        [g["group"], str(g["people"]), f"{g['psnr']:.1f}", *[f"{g['rates'][n]:.1f} ({g['clean'][n]:.1f})" for n in names]]
-        for g in document["methods"][key]["groups"]
-    ]
-    return table([key, "people", "PSNR dB", *[f"{n} %" for n in names]], rows)
+    names = judged(document)
+    rows = []
+    for g in document["methods"][key]["groups"]:
+        rates = [f"{g['rates'][n]:.1f} ({g['clean'][n]:.1f})" for n in names]
+        rows.append([g["group"], str(g["people"]), _cell(g.get("ssimulacra2")), _cell(g.get("mid_band")), _cell(g["psnr"]), *rates])
+    return table([key, "people", "SSIMULACRA2", "mid band", "PSNR dB", *[f"{n} %" for n in names]], rows)
 
 
 def families(document: Document) -> dict[str, list[str]]:
@@ -123,21 +156,28 @@ def families(document: Document) -> dict[str, list[str]]:
 
 
 def curve(document: Document, keys: Sequence[str], recogniser: str, over: str) -> list[tuple[float, float]]:
-    """Points (quality, rate) of one method's settings."""
-    methods = [document["methods"][key] for key in keys]
-    return sorted((m["quality"][over], m["recognisers"][recogniser]["verification"][0]["protected"]) for m in methods)
+    """Points (quality, rate) of one method's settings under one recogniser, or the mean of the strong ones (``strong.MEAN``)."""
+    methods = [document["methods"][key] for key in keys if over in document["methods"][key]["quality"]]
+    heads = [m["strong"] if recogniser == MEAN else m["recognisers"][recogniser]["verification"][0] for m in methods]
+    return sorted((m["quality"][over], head["protected"]) for m, head in zip(methods, heads, strict=True))
+
+
+def has_seen(document: Document) -> bool:
+    """Whether the result states what people see; those from before have PSNR and SSIM alone."""
+    return all("ssimulacra2" in method["quality"] for method in document["methods"].values())
 
 
 #: Where curves are compared: what people would still call the same photo, and worse.
-SPANS = {"psnr": (35.5, 37.5), "ssim": (0.969, 0.978)}
+SPANS = {"ssimulacra2": (45, 60), "psnr": (35.5, 37.5), "ssim": (0.969, 0.978)}
 
 
 def areas(document: Document) -> str:
-    """Mean success over a span of PSNR and of SSIM, for methods measured at several strengths."""
-    unseen = [n for n in document["recognisers"]]
-    head = ["method", *[f"{n}, {over.upper()} {low:g} to {high:g}" for n in unseen for over, (low, high) in SPANS.items()]]
+    """Mean success over a span of SSIMULACRA2, of PSNR and of SSIM, for methods measured at several strengths."""
+    who = [*([MEAN] if strong(document) else []), *judged(document)]
+    spans = {over: span for over, span in SPANS.items() if over != "ssimulacra2" or has_seen(document)}
+    head = ["method", *[f"{n}, {over.upper()} {low:g} to {high:g}" for n in who for over, (low, high) in spans.items()]]
     rows = []
     for name, keys in families(document).items():
-        values = [area_under(curve(document, keys, n, over), *span) for n in unseen for over, span in SPANS.items()]
+        values = [area_under(curve(document, keys, n, over), *span) for n in who for over, span in spans.items()]
         rows.append([name, *["" if v is None else f"{v:.1f} %" for v in values]])
     return table(head, rows) if rows else ""

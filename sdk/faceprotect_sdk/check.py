@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk._version import __version__
-from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import Face, overlap, scaled, shift
 from faceprotect_sdk.judge import anchor, similarity_at, verdict
+from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.photo import Photo
-from faceprotect_sdk.quality import Quality, psnr, ssim
+from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.result import CheckResult, FaceCheck
 from faceprotect_sdk.selection import Detect, Selection, select
@@ -30,8 +30,11 @@ def check_photos(
     dependent: AbstractSet[str],
     detect: Detect,
     notes: tuple[str, ...] = (),
+    mesh: Network | None = None,
 ) -> CheckResult:
     """Verdicts of ``panel`` on every selected face; ``dependent`` names those that took part in the search.
+
+    ``mesh``: the network of ``Quality.mesh_moved``, where there is one.
 
     The face is looked for in the protected photo too, and each recogniser gets the better of the two cuts: a shift of
     the detector's points must not pass for protection.
@@ -39,7 +42,7 @@ def check_photos(
     first, second = original.rgb8(), protected.rgb8()
     chosen, _ = select(first, selection, detect)
     others = detect(second)
-    checks = [_check_face(index, face, first, second, others, panel, dependent) for index, face in enumerate(chosen)]
+    checks = [_check_face(index, face, first, second, others, panel, dependent, mesh) for index, face in enumerate(chosen)]
     faces = tuple(check for check in checks if check is not None)
     if len(faces) < len(chosen):
         notes += (f"{len(chosen) - len(faces)} of the original's faces are not in the protected photo: not compared",)
@@ -65,6 +68,7 @@ def _check_face(
     others: Sequence[Face],
     panel: Sequence[Recogniser],
     dependent: AbstractSet[str],
+    mesh: Network | None,
 ) -> FaceCheck | None:
     places, seen = _places(face, first.shape, second.shape, others)
     if not places:
@@ -77,9 +81,9 @@ def _check_face(
         )
         for recogniser in panel
     )
-    before, after = aligned_crop(first, face.points), aligned_crop(second, places[0].points)
     moved = None if seen is None else shift(places[0], seen)
-    return FaceCheck(index, face.box, verdicts, Quality(psnr(before, after), ssim(before, after), moved))
+    figures = measure(first, face.points, second, places[0].points, points_moved=moved, mesh=mesh)
+    return FaceCheck(index, face.box, verdicts, figures)
 
 
 def _places(

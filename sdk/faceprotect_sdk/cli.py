@@ -107,6 +107,11 @@ faces_option = click.option(
 @click.option(
     "--keep-unconfirmed", is_flag=True, help="Write a photo that is still matched too, as NAME_unconfirmed.EXT."
 )
+@click.option(
+    "--sheet", type=FILE, metavar="FILE",
+    help="Also draw every face before, after and the difference, with what each recogniser says (PNG or JPEG by its name; a folder for "
+    "several photos). Also drawn where the photo is still matched, and says so.",
+)
 @click.option("--engines", type=FILE, metavar="DIR", help="Look for engines and recipes there first: what export diffusion has made.")
 @faces_option
 @panel_options
@@ -125,11 +130,14 @@ def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **opti
 
             def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
                 line.start(str(photo))
-                result, written = job.protect(photo, line.update)
+                made = job.protect(photo, line.update)
+                result, written = made.result, made.photo
                 document = {"input": str(photo), "output": str(written) if written else None, **result.to_json()}
+                if options["sheet"] is not None:
+                    document["sheet"] = str(made.sheet) if made.sheet else None
                 line.clear()
                 if not as_json:
-                    show_protect(photo, written, result)
+                    show_protect(photo, written, result, made.sheet)
                 return int(result.exit_code), document
 
             codes.append(_guarded(str(photo), one, as_json, line))

@@ -91,19 +91,17 @@ def show_failure(name: str, error: BaseException) -> None:
     click.echo(f"error: {prefix}{message}", err=True)
 
 
-def show_protect(photo: Path, written: Path | None, result: ProtectResult) -> None:
-    """A protection as text."""
+def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None) -> None:
+    """A protection as text; ``sheet``: where its picture is."""
     arrow = f" -> {written}" if written else ""
     nothing = "" if written else "; nothing was written"
     click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
     for face in result.faces:
-        moved = "" if face.quality.points_moved is None else f", points moved {100 * face.quality.points_moved:.1f} %"
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
-        click.echo(
-            f"  face {face.index + 1}: {face.status}{towards}, PSNR {face.quality.psnr:.1f} dB, "
-            f"SSIM {face.quality.ssim:.3f}{moved}, {face.steps} steps"
-        )
+        click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
         _show_verdicts(face.verdicts)
+    if sheet is not None:
+        click.echo(f"  before, after and difference: {sheet}")
     total = sum(result.timings.values())
     click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
     for note in result.notes:
@@ -116,7 +114,7 @@ def show_check(original: Path, protected: Path, result: CheckResult) -> None:
     if result.identical:
         click.echo("  the two photos have the same pixels")
     for face in result.faces:
-        click.echo(f"  face {face.index + 1}: PSNR {face.quality.psnr:.1f} dB, SSIM {face.quality.ssim:.3f}")
+        click.echo(f"  face {face.index + 1}: {face.quality}")
         _show_verdicts(face.verdicts)
     for note in result.notes:
         click.echo(f"  note: {note}")
@@ -125,12 +123,8 @@ def show_check(original: Path, protected: Path, result: CheckResult) -> None:
 def _show_verdicts(verdicts: Sequence[Verdict]) -> None:
     for one in verdicts:
         word = "matched" if one.matched else "not matched"
-        part = "took part in the search: proves little" if one.took_part else "independent"
-        figure = f"similarity {one.similarity:+.3f}, threshold {one.threshold:.3f}"
-        if one.distance is not None:
-            figure = f"distance {one.distance:.3f}, threshold {one.distance_threshold:.3f}"
         towards = "" if one.decoy is None else f", to the decoy {one.decoy:+.3f}"
-        click.echo(f"    {one.recogniser:<22} {figure:<42} {word:<12} ({part}{towards})")
+        click.echo(f"    {one.recogniser:<22} {one.figure:<42} {word:<12} ({one.part}{towards})")
 
 
 def show_faces(photo: Path, faces: Sequence[Face]) -> None:

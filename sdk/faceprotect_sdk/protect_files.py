@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +14,17 @@ from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
 from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
-from faceprotect_sdk.write import check_output, output_path, write_atomic
+from faceprotect_sdk.sheet import sheet, sheet_bytes
+from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, write_atomic
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo: the result, and where it and its picture were written (None: nowhere)."""
+
+    result: ProtectResult
+    photo: Path | None
+    sheet: Path | None
 
 
 class ProtectFiles:
@@ -33,6 +44,7 @@ class ProtectFiles:
         quality: int,
         force: bool,
         keep_unconfirmed: bool,
+        sheet: Path | None,
         faces: Selection,
         surrogates: Sequence[Path],
         without: Sequence[str],
@@ -47,7 +59,9 @@ class ProtectFiles:
         self._inputs = {photo.absolute() for photo in photos}
         self._written: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
-        self._seed, self._faces = seed, faces
+        self._seed, self._faces, self._sheet = seed, faces, sheet
+        if sheet is not None and len(photos) > 1 and not is_folder(sheet):
+            raise UsageError(f"{sheet}: with several photos --sheet must be an existing folder. Create it: mkdir -p '{sheet}'")
         self._protector = Protector(
             method,
             device,
@@ -75,23 +89,32 @@ class ProtectFiles:
         """Close the engines."""
         self._protector.close()
 
-    def protect(self, path: Path, progress: ProgressCallback | None = None) -> tuple[ProtectResult, Path | None]:
-        """Result of one file, and where it was written (None: nowhere).
+    def protect(self, path: Path, progress: ProgressCallback | None = None) -> Outcome:
+        """Result of one file, and what was written of it.
 
-        The output is checked before the work begins. Raises what ``load``, ``Protector.protect`` and ``write_atomic``
+        The outputs are checked before the work begins. Raises what ``load``, ``Protector.protect`` and ``write_atomic``
         raise; a failure leaves no file.
         """
         photo = load(path)
         target = output_path(photo, self._output)
         beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
-        for candidate in (target, beside) if self._keep_unconfirmed else (target,):
+        picture = None if self._sheet is None else sheet_path(path, self._sheet)
+        candidates = (target, beside) if self._keep_unconfirmed else (target,)
+        for candidate in (*candidates, *(() if picture is None else (picture,))):
             self._check(candidate, path)
+        if picture is not None and picture.absolute() in {one.absolute() for one in candidates}:
+            raise OutputError(f"{picture}: is where the protected photo goes. Choose another --sheet")
         result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        written = None
         if result.image is not None:
-            return result, self._write(target, result.image)
-        if result.unconfirmed is not None and self._keep_unconfirmed:
-            return result, self._write(beside, result.unconfirmed)
-        return result, None
+            written = self._write(target, result.image)
+        elif result.unconfirmed is not None and self._keep_unconfirmed:
+            written = self._write(beside, result.unconfirmed)
+        data = result.image or result.unconfirmed
+        if picture is None or data is None:
+            return Outcome(result, written, None)
+        drawn = sheet(photo.rgb8(), load(data).rgb8(), result.faces)
+        return Outcome(result, written, self._write(picture, sheet_bytes(drawn, picture.suffix)))
 
     def _check(self, target: Path, source: Path) -> None:
         """Raise OutputError for a target that cannot be written, or that would replace another photo of this run."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk import judge
+from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.check import check_photos
 from faceprotect_sdk.decoys import Decoys
@@ -180,7 +180,8 @@ class Protector:
             notes: list[str] = []
             searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
             panel = judge.unique([*searched, *self._panel()])
-            return check_photos(load(original), load(protected), faces, panel, self._dependent(panel), self._detect, tuple(notes))
+            first, second = load(original), load(protected)
+            return check_photos(first, second, faces, panel, self._dependent(panel), self._detect, tuple(notes), self._mesh())
 
     def _protect_faces(
         self,
@@ -228,7 +229,8 @@ class Protector:
             if not any(session.wants_search for session in sessions) or now + took > end:
                 break  # a search that has not the time of the one before would take its place with less
         with watch("quality"):
-            results = tuple(session.result(written) for session in sessions)
+            network = self._mesh()
+            results = tuple(session.result(pixels, written, network) for session in sessions)
         late = any(session.found is not None and session.found.late for session in sessions)
         notes = ("the time budget ended a search: give it more time for more protection, or a smaller change",) if late else ()
         return self._result(source, results, found, data, seed, watch, notes)
@@ -278,6 +280,11 @@ class Protector:
 
     def _look(self, pixels: NDArray[np.uint8], face: Face) -> Face | None:
         return face_in_place(pixels, face, self._room(DETECTOR))
+
+    def _mesh(self) -> mesh.Network | None:
+        """The face mesh of the store, where it holds one with its weights."""
+        store = self._room.store
+        return self._room(mesh.ENGINE).run if mesh.ENGINE in store.names() and store.has_weights(mesh.ENGINE) else None
 
     def _dependent(self, panel: Sequence[Recogniser]) -> frozenset[str]:
         """Names of those that the method searches on or has learnt from, by their weights."""

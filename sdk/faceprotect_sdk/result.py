@@ -50,6 +50,18 @@ class Verdict:
         """How far above its threshold the similarity is; negative when it is not matched."""
         return self.similarity - self.threshold
 
+    @property
+    def figure(self) -> str:
+        """The recogniser's own figure and threshold, in words."""
+        if self.distance is not None:
+            return f"distance {self.distance:.3f}, threshold {self.distance_threshold:.3f}"
+        return f"similarity {self.similarity:+.3f}, threshold {self.threshold:.3f}"
+
+    @property
+    def part(self) -> str:
+        """What the verdict proves, in words."""
+        return "took part in the search: proves little" if self.took_part else "independent"
+
 
 @dataclass(frozen=True)
 class FaceResult:

@@ -17,11 +17,12 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, verdict
+from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
-from faceprotect_sdk.quality import Quality, psnr, ssim
+from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.result import FaceResult, Verdict
 
@@ -209,10 +210,9 @@ class FaceSession:
         """Further places to embed at; the original's own is embedded anyway."""
         return places if places[0] is not self.face or one.recogniser.own_landmarks else ()
 
-    def result(self, written: NDArray[np.uint8]) -> FaceResult:
-        """What is reported of the face as written."""
+    def result(self, pixels: NDArray[np.uint8], written: NDArray[np.uint8], mesh: Network | None = None) -> FaceResult:
+        """What is reported of the face as written. ``pixels``: the original, uint8 RGB; ``mesh``: for the way of its points."""
         matched = not self.verdicts or any(one.matched for one in self.verdicts)
-        final = aligned_crop(written, self.face.points)
         return FaceResult(
             index=self.index,
             box=self.face.box,
@@ -221,7 +221,7 @@ class FaceSession:
             status="still_matched" if matched else "protected",
             decoy=self.decoy.name if self.decoy else None,
             verdicts=self.verdicts,
-            quality=Quality(psnr(self.crop, final), ssim(self.crop, final), self.moved),
+            quality=measure(pixels, self.face.points, written, self.face.points, points_moved=self.moved, mesh=mesh),
             attempts=self.attempts,
             search_passed=self.found.passed if self.found else None,
             steps=len(self.trace),

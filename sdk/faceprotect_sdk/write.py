@@ -26,6 +26,17 @@ def output_path(photo: Photo, output: Path | None, *, marker: str = "protected")
     return output
 
 
+def sheet_path(source: Path, given: Path) -> Path:
+    """Where the picture of a protection goes: ``given``, or ``<stem>_sheet.png`` in it where that is a folder.
+
+    Raises :class:`OutputError` for a suffix that is neither PNG's nor JPEG's.
+    """
+    path = given / f"{source.stem}_sheet.png" if is_folder(given) else given
+    if path.suffix.lower() not in (*SUFFIXES["PNG"], *SUFFIXES["JPEG"]):
+        raise OutputError(f"{path}: a sheet is a PNG or a JPEG. Name it '{path.with_suffix('.png')}'")
+    return path
+
+
 def is_folder(path: Path) -> bool:
     """Whether there is such a folder; raises :class:`OutputError` where the rights do not even let one look."""
     try:

@@ -59,6 +59,7 @@ def fr(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy_zoo.make_judge(folder / "judge", 0, 1)
     (folder / "judge/model.onnx").rename(folder / "strong.onnx")
     listed("strong", "judge", 256, "whole")
+    models["strong"]["strong"] = True
     for index, (name, role) in enumerate({"weak": "judge", "helper": "surrogate"}.items()):
         write_recogniser(folder / f"{name}.onnx", index)
         listed(name, role, 112, "toy")

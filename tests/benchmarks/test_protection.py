@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import toy_zoo
+from click.testing import CliRunner, Result
 from PIL import Image
 
 import report
+import sheet
 from faceprotect_engines.digest import sha256_file
 from faceprotect_sdk import UnreadableInput
 from faceprotect_sdk.align import aligned_crop
@@ -36,9 +38,50 @@ def test_numbers_repeat_and_protection_beats_the_clean_row(bench: Bench) -> None
     assert report.differences(second, first) == []
     assert sum(rates(first, CLEAN)) == 0
     assert sum(rates(first, "latent@0.004")) > 0
-    assert set(first["recognisers"]) == {"strong", "weak"}
+    assert {name: entry["strong"] for name, entry in first["recognisers"].items()} == {"strong": True, "weak": False}
+    for key, method in first["methods"].items():
+        head = method["recognisers"]["strong"]["verification"][0]
+        assert method["strong"] == {"judges": ["strong"], **{name: head[name] for name in ("clean", "protected", "interval")}}, key
+        assert method["quality"]["ssimulacra2_p10"] <= method["quality"]["ssimulacra2_median"]
+        assert {"mid_band_p90", "ssimulacra2_face"} <= method["quality"].keys()
+    seen = [first["methods"][key]["quality"] for key in (CLEAN, "latent@0.004")]
+    assert seen[0]["ssimulacra2"] > seen[1]["ssimulacra2"]
+    assert seen[0]["mid_band"] < seen[1]["mid_band"]
     other = bench.document("--seed", "1", "--work", str(bench.folder / "other"), methods="latent@0.004,mi-fgsm@30", name="other")
     assert report.differences(other, first)
+
+
+def test_the_strong_judges_can_be_named_and_a_mesh_measures(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", bench.zoo)  # where the sheet finds its detector
+    mesh = toy_zoo.make_mesh(tmp_path / "mesh") / "model.onnx"
+    result = bench("--strong", "weak,strong", "--mesh", str(mesh), methods="mi-fgsm@30")
+    assert result.exit_code == 0, result.output
+    assert "mean of the strong judges (strong, weak): " in result.output
+    assert "SSIMULACRA2 " in result.output
+    method = json.loads((bench.folder / "out.json").read_text())["methods"]["mi-fgsm@30"]
+    heads = [entry["verification"][0]["protected"] for entry in method["recognisers"].values()]
+    assert method["strong"]["protected"] == pytest.approx(sum(heads) / 2, abs=0.1)
+    assert method["quality"]["mesh_moved"] >= 0
+    sheet_of(bench, "mi-fgsm@30", ["1", "2", "3", "4"])
+
+
+def sheet_of(bench: Bench, key: str, people: list[str]) -> None:
+    """The pages show the first people, as many as asked for; a row that is not there is named."""
+
+    def call(method: str, count: int) -> Result:
+        words = [str(bench.folder / "out"), "--method", method, "--people", str(count), "--size", "64", "-o", str(bench.folder / "s.png")]
+        return CliRunner().invoke(sheet.main, words)
+
+    done = call(key, 3)
+    assert done.exit_code == 0, done.output
+    assert done.output.split() == [str(bench.folder / "s-1.png")]
+    three = Image.open(bench.folder / "s-1.png").size
+    assert call(key, 1).exit_code == 0
+    assert Image.open(bench.folder / "s-1.png").height < three[1]
+    assert "SSIMULACRA2" in sheet.caption(bench.folder / "out" / key, people[0])
+    wrong = call("latent", 1)
+    assert wrong.exit_code == 2
+    assert f"there are: {key}, none" in wrong.output
 
 
 def test_surrogates_are_left_out_by_name(bench: Bench) -> None:
@@ -115,6 +158,7 @@ def test_faulty_pairs_are_named(bench: Bench, fault: str) -> None:
         (["--goal", "decoy"], "no targets for --goal decoy"),
         (["--surrogates", "nowhere"], "nowhere"),
         (["--without", "toy-c"], "toy-c"),
+        (["--strong", "strong,other"], "--strong other: does not score here; there are: strong, weak"),
     ],
 )
 def test_mistakes_are_named(bench: Bench, words: list[str], message: str) -> None:

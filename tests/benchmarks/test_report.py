@@ -15,28 +15,45 @@ from faceprotect_sdk.cli import cli
 from faceprotect_sdk.methods import STRENGTHS
 from harness import tables
 from harness.settings import CLEAN
+from harness.strong import MEAN
 
 
-def method(rate: float, psnr: float = 37.0, ssim: float = 0.97) -> dict[str, Any]:
+def method(rate: float, psnr: float = 37.0, ssim: float = 0.97, seen: bool = False) -> dict[str, Any]:
+    """``seen``: as results are since SSIMULACRA2 and the strong judges are measured."""
     entry = {"at": "far_1e-2", "threshold": 0.3, "clean": 5.0, "protected": rate, "interval": [rate - 2, rate + 2]}
     found = {f"{when}_rank_{k}_untargeted": rate for when in ("clean", "protected") for k in (1, 5)}
+    quality = {"psnr": psnr, "ssim": ssim, "points_moved": 0.021}
+    figures = {"ssimulacra2": 2 * psnr - 30, "ssimulacra2_p10": 30.0, "mid_band": 46.0 - psnr}
+    mean = {"judges": ["judge"], "clean": 5.0, "protected": rate - 0.5, "interval": [rate - 3, rate + 1]}
     return {
-        "people": 10, "searched_on": [], "quality": {"psnr": psnr, "ssim": ssim, "points_moved": 0.021}, "seconds": {"warm": 1.0},
+        "people": 10, "searched_on": [], "quality": (figures if seen else {}) | quality, "seconds": {"warm": 1.0},
+        **({"strong": mean} if seen else {}),
         "recognisers": {"judge": {"verification": [entry], "mean_similarity": 0.1, "identification": {"gallery": 10.0, **found}}},
         "robustness": {v: {"judge": {"protected": rate, "clean": 5.0}} for v in ("as written", "JPEG q75")},
         "groups": [{"group": "grey", "people": 3, "psnr": psnr, "rates": {"judge": rate}, "clean": {"judge": 5.0}}], "faces": [],
     }  # fmt: skip
 
 
-@pytest.fixture
-def result() -> dict[str, Any]:
+def document(*, seen: bool) -> dict[str, Any]:
     points = {"latent@low": (81.25, 39.0, 0.985), "latent@medium": (92.5, 37.0, 0.975), "latent@high": (98.75, 33.0, 0.955)}
     return {
         "schema": 1, "command": "python benchmarks/protection.py", "goal": "dodge", "seed": 0, "date": "2026-01-02", "commit": "abc1234",
-        "version": "1", "onnxruntime": "1", "machine": "m", "left_out": [], "recognisers": {"judge": {}},
+        "version": "1", "onnxruntime": "1", "machine": "m", "left_out": [],
+        "recognisers": {"judge": {"strong": True} if seen else {}},
         "settings": [{"key": key, "method": "latent"} for key in points],
-        "methods": {CLEAN: method(5.0, 50.0), **{key: method(*value) for key, value in points.items()}},
+        "methods": {CLEAN: method(5.0, 50.0, seen=seen), **{key: method(*value, seen=seen) for key, value in points.items()}},
     }  # fmt: skip
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return document(seen=True)
+
+
+@pytest.fixture
+def older() -> dict[str, Any]:
+    """A result of before SSIMULACRA2 and the strong judges."""
+    return document(seen=False)
 
 
 def write(path: Path, document: dict[str, Any]) -> str:
@@ -52,6 +69,37 @@ def test_report_holds_every_rate_its_provenance_and_the_plots(tmp_path: Path, re
         assert expected in text
     for name in ("r-curves.png", "r-robustness.png"):
         assert (tmp_path / "out" / name).stat().st_size > 5000
+
+
+def test_what_people_see_and_the_mean_of_the_strong_judges_come_first(result: dict[str, Any]) -> None:
+    head, _, *rows = tables.protection(result).splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:7]] == ["method", "SSIMULACRA2", "mid band", "PSNR dB", "SSIM", "strong judges %"]
+    assert "| latent@medium | 44.0 | 9.0 | 37.0 | 0.975 | **92.0 [90, 94]** | 92.5 [90, 94] |" in rows[2]
+    assert tables.curve(result, ["latent@high", "latent@low"], MEAN, "ssimulacra2") == [(36.0, 98.25), (48.0, 80.75)]
+
+
+def test_the_mean_after_a_variant_is_that_of_the_strong_judges_alone(result: dict[str, Any]) -> None:
+    result["recognisers"] |= {"weak": {"strong": False}, "other": {"strong": True}}
+    result["methods"]["latent@low"]["robustness"]["JPEG q75"] |= {"weak": {"protected": 0.0}, "other": {"protected": 60.0}}
+    assert tables.after_variant(result, "latent@low", "JPEG q75", MEAN) == (81.25 + 60) / 2
+    assert tables.judged(result) == ["judge", "other", "weak"]
+
+
+def test_older_results_are_reported_with_a_dash(tmp_path: Path, older: dict[str, Any]) -> None:
+    done = CliRunner().invoke(report.main, [write(tmp_path / "r.json", older), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "out/report.md").read_text()
+    assert "| latent@medium | – | – | 37.0 | 0.975 | – | 92.5 [90, 94] |" in text
+    assert MEAN not in text
+    assert (tmp_path / "out/r-curves.png").stat().st_size > 5000
+
+
+def test_an_older_result_is_checked_for_what_it_holds(result: dict[str, Any], older: dict[str, Any]) -> None:
+    assert report.regressions(result, older, 2.0, 0.2, 0.03) == []
+    assert report.differences(result, older) == []
+    found = report.regressions(older, result, 2.0, 0.2, 0.03)
+    assert "latent@medium: ssimulacra2 is no longer measured" in found
+    assert "latent@medium: other strong judges: judge -> none" in found
 
 
 def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[str, Any]) -> None:
@@ -73,6 +121,15 @@ def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[st
     [
         (("recognisers", "judge", "verification", 0, "protected"), 89.0, "latent@medium: judge 92.5 % -> 89.0 %"),
         (("recognisers", "judge", "verification", 0, "protected"), 91.0, ""),
+        (("strong", "protected"), 89.5, "latent@medium: mean of the strong judges 92.0 % -> 89.5 %"),
+        (("strong", "protected"), 90.5, ""),
+        (("strong", "judges"), ["other"], "latent@medium: other strong judges: judge -> other"),
+        (("quality", "ssimulacra2"), 42.9, "latent@medium: ssimulacra2 44.0 -> 42.9"),
+        (("quality", "ssimulacra2"), 43.1, ""),
+        (("quality", "ssimulacra2"), 90.0, ""),
+        (("quality", "mid_band"), 9.3, "latent@medium: mid_band 9.0 -> 9.3"),
+        (("quality", "mid_band"), 9.1, ""),
+        (("quality", "mid_band"), 1.0, ""),
         (("quality", "psnr"), 36.7, "latent@medium: psnr 37.0 -> 36.7"),
         (("quality", "ssim"), 0.972, "latent@medium: ssim"),
         (("quality", "psnr"), 36.9, ""),
@@ -82,7 +139,7 @@ def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[st
     ],
 )
 def test_regressions_beyond_the_tolerance_are_found(
-    tmp_path: Path, result: dict[str, Any], path: tuple[Any, ...], value: float, found: str
+    tmp_path: Path, result: dict[str, Any], path: tuple[Any, ...], value: Any, found: str
 ) -> None:
     new = copy.deepcopy(result)
     place = new["methods"]["latent@medium"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,8 @@ from harness.features import feature_distance, frechet_distance
 from harness.keypoints import points_moved
 from harness.panel import similarity_matrix
 from harness.settings import parse_setting, patched
-from harness.summary import area_under, impostor_thresholds, interval, ranks
+from harness.strong import strong_judges
+from harness.summary import area_under, impostor_thresholds, interval, quality, ranks
 
 rng = np.random.default_rng(0)
 
@@ -56,6 +58,50 @@ def test_interval_covers_the_rate_and_narrows() -> None:
     assert np.ptp(interval(many)) < np.ptp(interval(few)) / 5
     assert interval(np.ones(9, bool)) == pytest.approx([100 * 0.025 ** (1 / 9), 100.0], abs=0.05), "all of nine is not certain"
     assert interval(np.zeros(9, bool)) == pytest.approx([0.0, 100 * (1 - 0.025 ** (1 / 9))], abs=0.05)
+
+
+def test_interval_of_shares_is_over_people() -> None:
+    """Three judges that always agree say no more than one; shares that are all above 0 are not all hits."""
+    hits = np.arange(60) < 45
+    assert interval(np.mean([hits, hits, hits], 0)) == interval(hits)
+    thirds = np.where(hits, 1.0, 1 / 3)
+    low, high = interval(thirds)
+    assert low < 100 * thirds.mean() < high < 100
+
+
+def test_strong_judges_are_named_or_listed_or_the_documented_ones(tmp_path: Path) -> None:
+    def listing(**strong: bool) -> None:
+        models = {name: {"file": f"{name}.onnx", **({"strong": strong[name]} if name in strong else {})} for name in ("a", "b", "reid0095")}
+        (tmp_path / "fr.json").write_text(json.dumps({"models": models}))
+
+    scored = ["a", "b", "reid0095", "dlib"]
+    listing()
+    assert strong_judges(tmp_path, scored) == ("reid0095",)
+    assert strong_judges(tmp_path, ["a", "b", "dlib"]) == ("a", "b")
+    assert strong_judges(tmp_path, scored, ["dlib", "a"]) == ("a", "dlib")
+    listing(b=True, reid0095=False)
+    assert strong_judges(tmp_path, scored) == ("b",)
+    with pytest.raises(UsageError, match="c: does not score"):
+        strong_judges(tmp_path, scored, ["a", "c"])
+
+
+def test_spread_names_the_worst_tenth() -> None:
+    rows = [{"facts": {"ssimulacra2": float(n), "mid_band": float(n), "psnr": 37.0, "points_moved": None}} for n in range(101)]
+    found = quality(rows)
+    assert (found["ssimulacra2"], found["ssimulacra2_median"], found["ssimulacra2_p10"]) == (50, 50, 10)
+    assert (found["mid_band_median"], found["mid_band_p90"]) == (50, 90)
+
+
+def test_lpips_of_a_file_is_zero_for_equal_and_grows() -> None:
+    path = Path(__file__).resolve().parents[3] / "shared/models/perceptual/lpips_alex.onnx"
+    if not path.exists():
+        pytest.skip("needs ../shared/models/perceptual, which is not part of the project")
+    net = features.UserNet(path, 2)
+    crop = np.kron(rng.uniform(-0.8, 0.8, (1, 3, 32, 32)), np.ones((8, 8))).astype(np.float32)
+    noise = rng.standard_normal(crop.shape)
+    found = [float(net(crop, np.clip(crop + size * noise, -1, 1))[0]) for size in (0, 0.05, 0.2)]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert 0 < found[1] < found[2]
 
 
 def test_area_under_a_curve_is_its_mean_height() -> None:

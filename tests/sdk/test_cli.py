@@ -46,6 +46,9 @@ def test_protect_writes_beside_the_input_and_reports(capsys: pytest.CaptureFixtu
     code, (document,), error = _run(capsys, "check", jpeg, document["output"], "--json", *QUIET)
     assert code == 0
     assert document["independent"] == 1
+    quality = document["faces"][0]["quality"]
+    assert quality["ssimulacra2"] < 100 and quality["ssimulacra2_face"] < 100 and quality["mid_band"] > 0
+    assert quality["mesh_moved"] is None
 
 
 def test_text_output(capsys: pytest.CaptureFixture[str], jpeg: Path) -> None:
@@ -53,6 +56,8 @@ def test_text_output(capsys: pytest.CaptureFixture[str], jpeg: Path) -> None:
     text = capsys.readouterr().out
     assert "protected" in text
     assert "took part in the search" in text
+    for figure in ("SSIMULACRA2 ", "mid band ", "PSNR "):
+        assert figure in text
     assert "independent" in text
     assert main(["faces", str(jpeg), "--device", "cpu"]) == 0
     assert "1 face\n" in capsys.readouterr().out

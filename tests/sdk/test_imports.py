@@ -17,7 +17,7 @@ start = time.perf_counter()
 import faceprotect_sdk
 from faceprotect_sdk import {names}
 seconds = time.perf_counter() - start
-heavy = [m for m in ("torch", "onnxruntime", "cv2", "PIL", "onnx", "dlib", "skimage") if m in sys.modules]
+heavy = [m for m in ("torch", "onnxruntime", "cv2", "PIL", "onnx", "dlib", "skimage", "scipy", "ssimulacra2") if m in sys.modules]
 print(json.dumps([seconds, heavy]))
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -23,7 +24,34 @@ from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
+from faceprotect_sdk.quality import measure
 from faceprotect_sdk.session import FaceSession
+
+
+def test_quality_is_that_of_the_written_photo(store: Store, tmp_path: Path, jpeg: Path) -> None:
+    """Without a mesh in the store there is no way of its points; with one there is, in ``check`` as well."""
+    folder = toy_zoo.make_mesh(tmp_path / "more" / "face-mesh").parent
+    for roots, has_mesh in ((store.roots, False), ((*store.roots, folder), True)):
+        with Protector(store=Store(roots, store.cache), device="cpu", installed_judges=False) as protector:
+            result = protector.protect(jpeg)
+            (face,) = result.faces
+            assert result.image is not None
+            first, second, points = load(jpeg).rgb8(), load(result.image).rgb8(), np.array(face.points)
+            expected = measure(first, points, second, points, points_moved=face.quality.points_moved)
+            assert dataclasses.replace(face.quality, mesh_moved=None) == expected
+            assert expected.ssimulacra2 < 100
+            assert expected.ssimulacra2_face is not None
+            assert expected.mid_band > 0
+            assert (face.quality.mesh_moved is not None) == has_mesh
+            checked = protector.check(jpeg, result.image).faces[0].quality
+            assert (checked.mesh_moved, checked.mid_band) == (face.quality.mesh_moved, face.quality.mid_band)
+
+
+def test_a_photo_of_another_size_has_no_figure_of_the_whole(protector: Protector, jpeg: Path) -> None:
+    half = Image.open(jpeg).resize((160, 120), Image.Resampling.BOX)
+    quality = protector.check(jpeg, half).faces[0].quality
+    assert quality.ssimulacra2_face is None
+    assert quality.ssimulacra2 < 100
 
 
 def test_a_face_is_protected_and_the_rest_of_the_photo_untouched(protector: Protector, pixels: np.ndarray) -> None:

@@ -160,6 +160,16 @@ def make_judge(folder: Path, *seeds: int, threshold: float = THRESHOLD) -> Path:
     return folder
 
 
+def make_mesh(folder: Path) -> Path:
+    """A face mesh all of whose points lie where the mean colour says."""
+    g = Graph()
+    mean = g.op("ReduceMean", "image", g.const([2, 3], np.int64), keepdims=0)
+    grown = g.op("Mul", g.op("Reshape", mean, g.const([1, 1, 3], np.int64)), g.const(192.0))
+    g.op("Expand", grown, g.const([1, 468, 3], np.int64), name="points")
+    g.save(folder, {"image": (1, 3, 192, 192)}, {"points": (1, 468, 3)}, role="mesh")
+    return folder
+
+
 def _make_detector(folder: Path) -> None:
     g = Graph()
     red = g.op("Slice", "image", *(g.const([value], np.int64) for value in (0, 1, 1)))
