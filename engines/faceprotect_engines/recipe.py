@@ -27,7 +27,8 @@ class RecipeResult:
 
     arrays: the caller's arrays and every array that a stage stored, read-only.  trace: one dict of scalars per descend step.
     timings: seconds per stage, keyed "0 map face-encoder".  stop: why the last descent ended ("" without one).
-    passed: whether every constraint was met (None without one).  devices: engine name -> what really ran it.
+    passed: whether the last descent with a constraint met it (None without one): what comes after a search may make up for it.
+    devices: engine name -> what really ran it.
     """
 
     arrays: Mapping[str, Array]
@@ -70,8 +71,7 @@ def run_recipe(
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
-    constants = {name: np.array(values, np.float32) for name, values in plan.constants.items()}
-    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in {**constants, **arrays}.items()}
+    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in {**plan.constants, **arrays}.items()}
     devices: dict[str, str] = {}
     trace: list[Mapping[str, Any]] = []
     timings: dict[str, float] = {}
@@ -103,7 +103,7 @@ def run_recipe(
         held.update(made)
         timings[f"{index} {kind} {stage.engine}"] = time.perf_counter() - started
     verdicts = [descent.passed for descent in descents if descent.passed is not None]
-    passed = all(verdicts) if verdicts else None
+    passed = verdicts[-1] if verdicts else None
     devices.update({surrogate.name: surrogate.engine.device for surrogate in surrogates})
     return RecipeResult(held, trace, timings, descents[-1].stop if descents else "", passed, devices)
 

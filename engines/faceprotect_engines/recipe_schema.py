@@ -1,6 +1,6 @@
 """The recipe's JSON, checked and turned into dataclasses.
 
-`"constants"` are named arrays that the caller need not give: lists of numbers, float32.
+`"constants"` are named arrays that the caller need not give, float32: lists of numbers, or `{"zeros": [1, 3, 256, 256]}` of that shape.
 
 A number may be written `"$name"`: the value then comes from the caller's parameters, or from the default in the
 recipe's own `"parameters"`.
@@ -23,9 +23,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from faceprotect_engines.constraint import ConstraintSettings
 from faceprotect_engines.draws import DrawSettings
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.spec import Array
 
 SCHEMA = 1
 Names = Mapping[str, str]
@@ -126,7 +129,7 @@ class Recipe:
     name: str
     stages: tuple[MapStage | DescendStage, ...]
     parameters: Mapping[str, float]
-    constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
 
 def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -> Recipe:
@@ -189,13 +192,22 @@ def _until(stage: Mapping[str, Any], where: str) -> dict[str, float]:
     return {name: _number(value, f"{where}, until, {name}") for name, value in goals.items()}
 
 
-def _constants(document: Any) -> dict[str, tuple[float, ...]]:
-    constants: dict[str, tuple[float, ...]] = {}
+def _constants(document: Any) -> dict[str, Array]:
+    constants: dict[str, Array] = {}
     for name, values in _mapping(document, "recipe, constants").items():
-        if not isinstance(values, list) or not values:
-            raise RecipeError(f"recipe, constants, {name}: expected a list of numbers, found {values!r}")
-        constants[name] = tuple(_number(value, f"recipe, constants, {name}") for value in values)
+        where = f"recipe, constants, {name}"
+        if isinstance(values, Mapping):
+            _only(values, ("zeros",), where)
+            constants[name] = np.zeros([_count(size, f"{where}, zeros") for size in _list(values.get("zeros"), where)], np.float32)
+        else:
+            constants[name] = np.array([_number(value, where) for value in _list(values, where)], np.float32)
     return constants
+
+
+def _list(values: Any, where: str) -> list[Any]:
+    if not isinstance(values, list) or not values:
+        raise RecipeError(f"{where}: expected a list of numbers, found {values!r}")
+    return values
 
 
 def _draws(plan: Any, where: str) -> DrawPlan:

@@ -67,7 +67,8 @@ class Fast(nn.Module):
 class FastProtect(nn.Module):
     """What the engine is: crop in, ``difference`` out. ``surrogate``: whose embedding the student is told.
 
-    Beside it what that is without the mask, ``moved``: where a search goes on from.
+    Beside it where a search goes on from: in pixels from ``moved``, the change without the mask; in the latent from the ``offset`` of the
+    ``latent`` with its plain decoding ``decoded_original``.
     """
 
     def __init__(self, autoencoder: Autoencoder, surrogate: nn.Module, fast: Fast) -> None:
@@ -80,7 +81,8 @@ class FastProtect(nn.Module):
         offset = self.fast(latent, self.surrogate(original), budget, goal)
         plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)
         image = combine(moved, plain, original, mask)
-        return {"difference": image - original, "moved": moved - plain}
+        found = {"difference": image - original, "moved": moved - plain}
+        return {**found, "offset": offset, "latent": latent, "decoded_original": plain}
 
 
 def read_fast(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Fast:

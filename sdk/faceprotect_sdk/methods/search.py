@@ -28,7 +28,7 @@ and takes ``difference`` from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.errors import EngineNotFound
 from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
+from faceprotect_engines.recipe_schema import parse_recipe
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
@@ -156,12 +157,7 @@ class Search:
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
         self.surrogates()
-        report = request.progress
-        last = self.recipe["stages"].index(self._search_stage)
-
-        def forward(progress: Progress) -> None:
-            if report is not None and progress.stage == last:
-                report(progress.step, progress.steps)
+        forward = _counted(self.recipe, request.progress)
 
         result = run_recipe(
             self.recipe,
@@ -239,6 +235,18 @@ class Search:
                 "Make one: faceprotect-sdk export surrogate MODEL.onnx -o DIR"
             )
         return EngineRecogniser(engine, self._room.manifest(folder))
+
+
+def _counted(recipe: Mapping[str, Any], report: Callable[[int, int], None] | None) -> Callable[[Progress], None]:
+    """Reports the steps of all the recipe's searches as those of one."""
+    searches = {index: stage.steps for index, stage in enumerate(parse_recipe(recipe).stages) if getattr(stage, "constraint", None)}
+    before = {index: sum(steps for other, steps in searches.items() if other < index) for index in searches}
+
+    def forward(progress: Progress) -> None:
+        if report is not None and progress.stage in searches:
+            report(before[progress.stage] + progress.step, sum(searches.values()))
+
+    return forward
 
 
 def _reference_input(name: str) -> str:
