@@ -29,8 +29,8 @@ from faceprotect_sdk.result import FaceResult, Verdict
 #: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
 _STEP = 0.2
 _LARGEST_STEP = 0.4
-#: The budget of each further attempt, in those of the one before.
-_WIDER = 1.25
+#: Of the budget, what a pass without a search is asked to spend, attempt by attempt. A search finds the smallest change by itself.
+_PASSES = (0.64, 0.8, 1.0)
 #: A shift that no recogniser's alignment feels, as a part of the face's width.
 _MOVED = 0.005
 
@@ -137,8 +137,10 @@ class FaceSession:
 
     @property
     def wants_search(self) -> bool:
-        """Whether the written bytes are not, or not yet, found unmatched."""
-        return self.found is None or not self.verdicts or any(one.matched for one in self.verdicts)
+        """Whether the written bytes are not, or not yet, found unmatched, and there is something left to try within the budget."""
+        if self.found is None or not self.verdicts:
+            return True
+        return self.found.passed is not False and any(one.matched for one in self.verdicts)
 
     def search(
         self,
@@ -149,12 +151,13 @@ class FaceSession:
         faces: int,
         deadline: float = math.inf,
     ) -> None:
-        """Search once; beyond the first time with a margin widened by what was missing, and a wider budget."""
+        """Search once; beyond the first time with a margin widened by what was missing. The budget stays: it is what people see."""
         if self.verdicts:
             spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
             lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if np.isfinite(one.excess)]
             missing = max(lacks, default=0.0)
-            self.strength = self.strength.widened(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP, _WIDER)
+            self.strength = self.strength.beyond(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP)
+        share = 1.0 if method.searches else _PASSES[min(self.attempts, len(_PASSES) - 1)]
 
         def report(step: int, steps: int) -> None:
             if progress is not None:
@@ -163,7 +166,7 @@ class FaceSession:
         limits = {one.name: self._limit(one) for one in method.surrogates()}
         decoy = self.decoy.name if self.decoy else None
         request = SearchRequest(
-            self.crop, mask, self.references, limits, self.strength.budget, seed, report, self.origins, decoy, deadline
+            self.crop, mask, self.references, limits, share * self.strength.budget, seed, report, self.origins, decoy, deadline
         )
         self.found = method.search(request)
         self.attempts += 1

@@ -44,9 +44,9 @@ class Strength:
         """How far beyond being as like a decoy as oneself a surrogate has to be led, in parts of the way from there to the decoy."""
         return min(2 * TOWARDS * self.margin, 1.0)
 
-    def widened(self, margin: float, factor: float) -> Strength:
-        """Further by ``margin``, with ``factor`` times the budget."""
-        return replace(self, margin=self.margin + margin, budget=self.budget * factor)
+    def beyond(self, margin: float) -> Strength:
+        """Further by ``margin``, within the same budget."""
+        return replace(self, margin=self.margin + margin)
 
 
 #: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/``, dodge.json and style.json,
@@ -107,6 +107,11 @@ class Method(Protocol):
     """A protection method: names its surrogates, and searches."""
 
     name: str
+
+    @property
+    def searches(self) -> bool:
+        """Whether it looks for the smallest change by itself; if not, it is asked for one of a size."""
+        ...
 
     def surrogates(self) -> Sequence[EngineRecogniser]:
         """The recognisers that the search descends on; opened at first use."""

@@ -15,7 +15,7 @@ array               shape                   content
 ``reference_NAME``  [1, E]                  unit embedding to move away from, one per surrogate of the step engine (- is _)
 ``limit``           [K]                     similarity to get below
 ``origin``          [K]                     similarity of the photo as it is
-``zero_offset``     as the searched offset  zeros
+``zero_offset``     as the first offset     zeros, of the size of what is searched first
 ``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
 ``start_budget``    [1]                     what the pass that ``auto`` begins with is asked to come out at
 ``unseen_budget``   [1]                     what the pass of ``makeup`` that is not to be seen is asked to come out at
@@ -188,7 +188,8 @@ class Search:
         }
         if self.searches:
             spec = self._room(self.step).spec
-            arrays["zero_offset"] = spec.input(str(self._search_stage["variable"])).zeros()
+            first = next(stage for stage in self.recipe["stages"] if stage.get("constraint"))
+            arrays["zero_offset"] = self._room(first["engine"]).spec.input(first["variable"]).zeros()
             for name in self._names():
                 reference = _reference_input(name)
                 arrays[reference] = request.references[name] if name in own else spec.input(reference).zeros()
