@@ -40,11 +40,10 @@ from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, ru
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
+from faceprotect_sdk.panel import joining, panel
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
-#: Surrogates that ship as graphs only: each joins every search once its weights have been fetched.
-JOINING = ("sface",)
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
 #: Of the budget, what the first pass of ``auto`` is asked to spend: all of it leaves the steps no room, less leaves them more to find
@@ -66,7 +65,7 @@ class Search:
 
         ``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
-        Those of :data:`JOINING` join by themselves once they have been fetched.
+        Those of the panel (panel.py) join by themselves once they have been fetched.
         ``without``: shipped ones to leave out of the search, so that they can judge it.
         """
         self.name = name
@@ -74,6 +73,7 @@ class Search:
         self._without = frozenset(without)
         self._look = look
         self._further = tuple(surrogates)
+        self._members: dict[str, str] | None = None
         self._joined: tuple[str | Path, ...] | None = None
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
@@ -107,10 +107,16 @@ class Search:
         if self._joined is None:
             if not self.searches and self._further:
                 raise UsageError(f"'{self.name}' does not search, so that surrogates could join. Use --method auto")
-            known, has = self._room.store.names(), self._room.store.has_weights
-            fetched = [n for n in JOINING if self.searches and n not in self._without and n in known and has(n)]
+            fetched = joining(self._room.store, self._panel, self._without) if self.searches else []
             self._joined = (*fetched, *self._further)
         return self._joined
+
+    @property
+    def _panel(self) -> dict[str, str]:
+        """Surrogates that join once they have been fetched, read from the manifests at first use."""
+        if self._members is None:
+            self._members = panel(self._room.store)
+        return self._members
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
@@ -119,8 +125,8 @@ class Search:
     def _used(self) -> list[str]:
         """Those that are not left out; raises UsageError for leaving out what is not there."""
         names = self._names()
-        if unknown := self._without - {*names, *JOINING}:
-            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
+        if unknown := self._without - {*names, *self._panel}:
+            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *self._panel])}")
         if taught := sorted(name for name in self._without if self._has_taught(name, names)):
             raise UsageError(f"'{self.name}' has learnt from {', '.join(taught)}: none can be left out of that. Use --method latent")
         return [name for name in names if name not in self._without]
@@ -143,15 +149,17 @@ class Search:
 
     @property
     def _learnt_from(self) -> frozenset[str]:
-        """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against."""
+        """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against, in every known form."""
         engines = (self._room.manifest(stage["engine"]) for stage in self.recipe["stages"])
-        return frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
+        stated = frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
+        forms = (identity_of(self._room.manifest(name)) for name in self._panel) if stated else ()
+        return stated.union(*(form for form in forms if form & stated))
 
     def _has_taught(self, name: str, surrogates: Sequence[str]) -> bool:
         """Whether an engine of the recipe was trained against this shipped recogniser."""
         if name in surrogates:
             return any("goal" in stage["inputs"] for stage in self.recipe["stages"])
-        return name in self._room.store.names() and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
+        return name in self._panel and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
