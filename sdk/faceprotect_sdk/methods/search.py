@@ -138,7 +138,7 @@ class Search:
             if not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joins(engine) for engine in joining)
+            self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
@@ -180,6 +180,7 @@ class Search:
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
             deadline=request.deadline,
+            workers=self._room.cores,
         )
         difference = np.array(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
         return SearchResult(difference, result.passed, tuple(result.trace), late=result.stop == "time")
@@ -239,8 +240,8 @@ class Search:
         reference, limit = request.references[extra.name], request.limits[extra.name]
         return ExtraSurrogate(extra.name, extra.engine, reference, limit, request.origins.get(extra.name, 1.0))
 
-    def _joins(self, folder: str | Path) -> EngineRecogniser:
-        engine = self._room(folder)
+    def _joins(self, folder: str | Path, together: int) -> EngineRecogniser:
+        engine = self._room.beside(folder, together)
         if not engine.spec.has_output("grad_image"):
             raise RecogniserError(
                 f"{folder}: the engine '{engine.spec.name}' brings no gradient, so it cannot be searched on. "
