@@ -19,7 +19,7 @@ import click
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.methods.search import JOINING
+from faceprotect_sdk.panel import joining, panel
 from harness.measure import Look
 from harness.pairs import read_pairs
 from harness.provenance import command_line
@@ -146,7 +146,8 @@ def main(
     """Measure every row and write one JSON."""
     try:
         goal = read_targets("dodge", targets, None) if targets else Goal()
-        fetched = [name for name in JOINING if not Store().waits(name)]
+        store = Store()
+        fetched = joining(store, panel(store))
         rows = settings(method, tuple(str(t) for t in teachers), str(ZOO / "student-attention"), psnr, fetched)
         if unknown := set(only) - {row.key for row in rows}:
             raise click.UsageError(f"no row is called {sorted(unknown)}; there are: {', '.join(row.key for row in rows)}")

@@ -55,8 +55,9 @@ def test_the_zoo_has_what_the_recipe_names(method: str) -> None:
 @pytest.mark.parametrize("method", ["fast", "auto", "makeup"])
 def test_what_taught_the_student_is_no_independent_judge_of_it(method: str) -> None:
     """By the weights' sha256, fetched or not; a method that only searches on it can do without."""
-    (weights,) = read_manifest(ZOO / "sface").weights
-    assert any(weights.sha256 in identity for identity in make_method(method, EngineRoom(Store([ZOO]), "cpu")).identities())
+    for form in ("sface", "sface-fp32"):
+        (weights,) = read_manifest(ZOO / form).weights
+        assert any(weights.sha256 in identity for identity in make_method(method, EngineRoom(Store([ZOO]), "cpu")).identities())
     with pytest.raises(UsageError, match="learnt from sface"):
         make_method(method, EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
     assert make_method("latent", EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,25 +23,10 @@ from faceprotect_engines.constraint import UNUSED, ConstraintState, fitting, jud
 from faceprotect_engines.draws import Draw, draw, identity_draw
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.joined import ExtraSurrogate, Panel
 from faceprotect_engines.optimise import make_optimiser
 from faceprotect_engines.recipe_schema import ConstraintPlan, DescendStage
 from faceprotect_engines.spec import Array
-
-
-@dataclass(frozen=True)
-class ExtraSurrogate:
-    """A recogniser that joins at run time.
-
-    engine: inputs image [1,3,S,S] float32 RGB in [0,1] and reference [1,E]; outputs similarity [1] and grad_image.
-    reference: unit embedding [1,E] of the face to move away from.  limit: the similarity to get below.  origin: the
-    similarity where the search starts.
-    """
-
-    name: str
-    engine: Engine
-    reference: Array
-    limit: float
-    origin: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,13 +91,16 @@ def descend(
     progress: Callable[[Progress], None] | None = None,
     index: int = 0,
     deadline: float = math.inf,
+    workers: int = 1,
 ) -> Descent:
     """Run the stage; `arrays` is left unchanged. Raises RecipeError and whatever the engines raise.
 
-    `deadline`: no step begins after it (time.monotonic); the one that ends the descent, on the clean image, does.
+    `deadline`: no step begins after it (time.monotonic); the one that ends the descent, on the clean image, does. `workers`: surrogates
+    that run at once.
     """
-    run = _Run(stage, engines, arrays, generator, surrogates, index, deadline)
-    return run.free(progress) if stage.constraint is None else run.constrained(stage.constraint, progress)
+    with closing(Panel(surrogates, workers)) as panel:
+        run = _Run(stage, engines, arrays, generator, panel, index, deadline)
+        return run.free(progress) if stage.constraint is None else run.constrained(stage.constraint, progress)
 
 
 class _Run:
@@ -123,14 +112,14 @@ class _Run:
         engines: Callable[[str], Engine],
         arrays: Mapping[str, Array],
         generator: np.random.Generator,
-        surrogates: Sequence[ExtraSurrogate],
+        panel: Panel,
         index: int,
         deadline: float,
     ) -> None:
         self.stage, self.arrays, self.generator, self.index, self.deadline = stage, arrays, generator, index, deadline
         self.where = f"stage {index} (descend {stage.engine})"
         self.engine = engines(stage.engine)
-        self.surrogates = tuple(surrogates)
+        self.panel, self.surrogates = panel, panel.surrogates
         others = {name: array for name, array in stage.inputs.items() if name != stage.variable}
         self.constant = gather(others, arrays, self.where)
         self.bounds = self._bounds()
@@ -369,7 +358,7 @@ class _Run:
         drawn = None if drawn is None or drawn.clean else drawn
         image = self.arrays[plan.original] + outputs[plan.difference]
         seen = image if drawn is None else drawn.apply(image)
-        found = [one.engine.run({"image": seen, "reference": one.reference}) for one in self.surrogates]
+        found = self.panel.look(seen)
         pulls = [one["grad_image"] for one in found]
         self.pulls = pulls if drawn is None else [drawn.pull_back(pull) for pull in pulls]
         return np.array([np.ravel(one["similarity"])[0] for one in found], np.float32)

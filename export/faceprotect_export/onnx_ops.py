@@ -2,7 +2,7 @@
 
 Every entry takes ``(inputs, attributes)`` and returns a value or a tuple of values. *Float* values are torch tensors;
 *host* values (shapes, axes, indices) are int64 numpy arrays, so that shape arithmetic never enters a trace. Semantics are those
-of the ONNX operator specification, opset 9 to 18, for what face recognition networks use.
+of the ONNX operator specification, opset 9 to 21, for what face recognition networks use.
 """
 
 from __future__ import annotations
@@ -173,6 +173,26 @@ def _cast(inputs: Sequence[Value], attributes: Attributes) -> Value:
     return inputs[0]
 
 
+def _as_float(value: Value) -> Tensor:
+    return (torch.from_numpy(value) if isinstance(value, np.ndarray) else value).to(torch.float32)
+
+
+def dequantize(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
+    """DequantizeLinear: one scale for all, one per index of an axis, or one per block along it (opset 21)."""
+    x, scale = _as_float(inputs[0]), _as_float(inputs[1])
+    zero = _as_float(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else torch.zeros_like(scale)
+    if scale.numel() == 1:
+        return (x - zero.reshape(())) * scale.reshape(())
+    axis, block = int(attributes.get("axis", 1)) % x.dim(), int(attributes.get("block_size", 0))
+    if not block:
+        shape = [-1 if k == axis else 1 for k in range(x.dim())]
+        return (x - zero.reshape(shape)) * scale.reshape(shape)
+    if x.shape[axis] != block * scale.shape[axis]:
+        raise NotImplementedError("DequantizeLinear with a block that is not full")
+    blocks = x.reshape(*x.shape[:axis], scale.shape[axis], block, *x.shape[axis + 1 :])
+    return ((blocks - zero.unsqueeze(axis + 1)) * scale.unsqueeze(axis + 1)).reshape(x.shape)
+
+
 def _binary(function: Callable[[Any, Any], Any]) -> Operator:
     return lambda inputs, _: function(inputs[0], inputs[1])
 
@@ -237,5 +257,6 @@ OPERATORS: dict[str, Operator] = {
     "Shape": lambda v, _: np.array(v[0].shape, np.int64),
     "Cast": _cast,
     "Identity": lambda v, _: v[0],
+    "DequantizeLinear": dequantize,
     "Dropout": lambda v, _: v[0],
 }

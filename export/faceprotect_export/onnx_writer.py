@@ -54,6 +54,8 @@ _TYPES = {
     torch.float16: TensorProto.FLOAT16,
     torch.int64: TensorProto.INT64,
     torch.int32: TensorProto.INT32,
+    torch.int16: TensorProto.INT16,
+    torch.int8: TensorProto.INT8,
     torch.bool: TensorProto.BOOL,
 }
 
@@ -258,7 +260,8 @@ def to_onnx(
             continue
         tensor = tensor_of(node)
         if str(node.target) in external:
-            initializers.append(external_initializer(str(node.target), tensor.shape, external[str(node.target)]))
+            kind = helper.tensor_dtype_to_np_dtype(_TYPES[tensor.dtype])
+            initializers.append(external_initializer(str(node.target), tensor.shape, external[str(node.target)], kind))
         else:
             inputs.append(_value_info(str(node.target), tensor))
     outputs = _outputs(builder, graph_module)

@@ -35,7 +35,7 @@ class Sources:
     weights: Path
     crops: tuple[Tensor, ...]
     program: bool = False
-    sface: Path | None = None
+    originals: Path | None = None
 
     def autoencoder(self) -> Autoencoder:
         """The trained autoencoder, weights as stored (float16 exact)."""

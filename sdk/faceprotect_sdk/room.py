@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.store import Store
@@ -29,10 +30,20 @@ class EngineRoom:
 
     def __call__(self, engine: str | Path) -> Engine:
         """The open engine of that name or folder; raises what :meth:`Store.open` raises."""
+        return self.beside(engine, 1)
+
+    def beside(self, engine: str | Path, others: int) -> Engine:
+        """The same for one of ``others`` engines that run at once: opened now, it gets its share of the cores."""
         key = str(engine)
         if key not in self._engines:
-            self._engines[key] = self.store.open(engine, self._device_of(engine), self.threads, links=self)
+            threads = self.threads if others <= 1 else max(1, self.cores // others)
+            self._engines[key] = self.store.open(engine, self._device_of(engine), threads, links=self)
         return self._engines[key]
+
+    @property
+    def cores(self) -> int:
+        """Cores that the engines may use."""
+        return self.threads or available_cores()
 
     def _device_of(self, engine: str | Path) -> str:
         if self.device in ONE_SIZE and any(None in tensor.shape for tensor in self.manifest(engine).inputs):

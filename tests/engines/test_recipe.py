@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from toy_models import IMAGE
 
 from faceprotect_engines import (
     Engine,
+    EngineError,
     EngineInputError,
     ExtraSurrogate,
     Progress,
@@ -265,6 +267,46 @@ def test_joined_surrogate_sees_what_the_built_in_ones_see(tmp_path: Path) -> Non
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
     first = [one.trace[0] for one in (result, oracle)]
     assert first[0]["similarity_2"] == pytest.approx(first[1]["similarity_2"], abs=1e-4), "not the same draw"
+
+
+class Meeting:
+    """A surrogate's engine that waits in every run until as many others run as well, so that turn by turn would not do."""
+
+    device = "cpu"
+
+    def __init__(self, engine: Engine, together: threading.Barrier) -> None:
+        self.engine, self.spec, self.together = engine, engine.spec, together
+
+    def run(self, feeds: Mapping[str, Any], outputs: Collection[str] | None = None) -> dict[str, Any]:
+        self.together.wait(timeout=20)
+        return self.engine.run(feeds, outputs)
+
+    def close(self) -> None:
+        """It is not its own."""
+
+
+def test_joined_surrogates_run_side_by_side_with_the_same_numbers(bench: Bench) -> None:
+    """One after the other or all at once: the same arrays and trace, in the same order; their threads end with the run."""
+    plain = [bench.engine("surrogate")] * 3
+    together = threading.Barrier(3)
+    meeting = [Meeting(engine, together) for engine in plain]
+    runs = []
+    for engines, workers in ((plain, 1), (plain, 2), (meeting, 3)):
+        joined = [ExtraSurrogate(f"mine{k}", engine, directions(4)[1 + k].reshape(1, -1), 0.5) for k, engine in enumerate(engines)]
+        runs.append(bench.run(changed(steps=20, draws=DRAWS), surrogates=joined, workers=workers))
+    for other in runs[1:]:
+        np.testing.assert_array_equal(other.arrays["offset"], runs[0].arrays["offset"])
+        assert other.trace == runs[0].trace
+    assert not [thread for thread in threading.enumerate() if "panel" in thread.name]
+
+
+def test_a_joined_surrogate_that_fails_ends_the_run_and_its_threads(bench: Bench) -> None:
+    engines = [bench.engine("surrogate"), bench.store.open("surrogate", threads=1)]
+    engines[1].close()
+    joined = [ExtraSurrogate(f"mine{k}", engine, directions(4)[2 + k].reshape(1, -1), 0.5) for k, engine in enumerate(engines)]
+    with pytest.raises(EngineError, match="closed"):
+        bench.run(changed(steps=5), surrogates=joined, workers=2)
+    assert not [thread for thread in threading.enumerate() if "panel" in thread.name]
 
 
 def test_joined_surrogate_without_join_is_refused(bench: Bench) -> None:

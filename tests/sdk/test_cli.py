@@ -281,11 +281,43 @@ def test_fetching_weights(capsys: pytest.CaptureFixture[str], zoo: Path, tmp_pat
     for name, content, expected in (("wrong.bin", b"wwwx", 5), ("absent.bin", None, 5), ("w.bin", b"wwww", 0)):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        code, documents, error = _run(capsys, "engines", "fetch", "toy-b", "--from", str(tmp_path / name), "--json")
+        code, documents, error = _run(capsys, "engines", "fetch", "toy-b", "--file", str(tmp_path / name), "--json")
         assert code == expected, error
     assert Path(documents[0]["files"][0]).read_bytes() == b"wwww"
     assert _run(capsys, "engines", "verify", "toy-b")[0] == 0
     assert _run(capsys, "engines", "fetch", "toy-a")[0] == 5, "nothing to fetch"
+
+
+def test_fetching_several(capsys: pytest.CaptureFixture[str], zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch goes on past one that fails; `all` leaves out what stands for another."""
+    root = Path(shutil.copytree(zoo, tmp_path / "zoo"))
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", root)
+    monkeypatch.setenv("FACEPROTECT_CACHE", str(tmp_path / "cache"))
+    facts = {"far-a": {}, "far-b": {}, "far-c": {"instead_of": "far-b"}}
+    for seed, (name, further) in enumerate(facts.items()):
+        folder = toy_zoo.make_surrogate(root / name, seed, joins=True, **further)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        digest = hashlib.sha256(b"wwww" if name != "far-a" else b"else").hexdigest()
+        manifest["weights"] = [{**vars(toy_zoo.unfetched_weights()), "sha256": digest, "url": f"https://example.org/{name}"}]
+        manifest["source"] = {"publisher": "somebody", "licence": "MIT"}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def download(self: object, url: str, target: str, _: object) -> None:
+        Path(target).write_bytes(b"wwww")
+
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", download)
+    code, listed, _ = _run(capsys, "engines", "fetch", "--list", "--json")
+    assert code == 0
+    assert [(d["name"], d["terms"], d["publisher"], d["bytes"], d["there"]) for d in listed] == [
+        (name, "MIT", "somebody", 4, False) for name in facts
+    ]
+    code, documents, error = _run(capsys, "engines", "fetch", "all", "--json")
+    assert code == 5
+    assert [(d["name"], bool(d["files"]), bool(d["error"])) for d in documents] == [("far-a", False, True), ("far-b", True, False)]
+    assert "far-a: " in error
+    assert [d["there"] for d in _run(capsys, "engines", "fetch", "--list", "--json")[1]] == [False, True, True], "one file, two engines"
+    for wrong in (["fetch"], ["fetch", "all", "--file", "x"], ["fetch", "--list", "far-a"]):
+        assert _run(capsys, "engines", *wrong)[0] == 2
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

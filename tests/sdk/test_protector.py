@@ -203,24 +203,37 @@ def test_an_extra_surrogate_joins_the_search(store: Store, tmp_path: Path, pixel
     assert sims[1]["mine-judge"].similarity < sims[0]["mine-judge"].similarity - 0.2
 
 
-def test_sface_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path, tmp_path: Path, pixels: np.ndarray) -> None:
-    shutil.copytree(zoo, tmp_path / "with")
-    folder = toy_zoo.make_surrogate(tmp_path / "with" / "sface", 77)
+def test_one_of_the_panel_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path, tmp_path: Path, pixels: np.ndarray) -> None:
+    """Which engines are of the panel stands in their manifests; one that stands for another joins where that one has not been fetched."""
+    root = Path(shutil.copytree(zoo, tmp_path / "with"))
+    other = toy_zoo.make_surrogate(root / "far-float", 77, joins=True, instead_of="far")
+    folder = toy_zoo.make_surrogate(root / "far", 78, joins=True)
+    toy_zoo.make_surrogate(root / "aside", 79)
     settings = {"device": "cpu", "installed_judges": False, "attempts": 1}
 
-    def searched(**options: object) -> bool:
-        with Protector(store=Store([tmp_path / "with"], tmp_path / "cache"), **settings, **options) as protector:
+    def searched(**options: object) -> set[str]:
+        with Protector(store=Store([root], tmp_path / "cache"), **settings, **options) as protector:
             verdicts = protector.protect(pixels).faces[0].verdicts
-        return any(v.took_part for v in verdicts if v.recogniser == "sface")
+        return {v.recogniser for v in verdicts if v.took_part} & {"far", "far-float", "aside"}
 
-    assert searched()
-    assert not searched(without=["sface"])
+    assert searched() == {"far"}
+    assert searched(without=["far"]) == set()
+    _unfetch(folder)
+    assert searched() == {"far-float"}, "one that waits to be fetched stays out"
+    _unfetch(other)
+    assert searched() == set()
+    shutil.rmtree(root / "aside")  # outside the search it judges
+    unfetched = Store([root], tmp_path / "cache")
+    with Protector("latent", store=store, **settings) as plain, Protector(store=unfetched, without=["far"], **settings) as left_out:
+        assert plain.protect(pixels).image == left_out.protect(pixels).image
+    with pytest.raises(UsageError, match="far, far-float"):
+        Protector(store=unfetched, without=["nobody"], **settings).protect(pixels)
+
+
+def _unfetch(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["weights"] = [vars(toy_zoo.unfetched_weights())]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert not searched(), "one that waits to be fetched stays out"
-    with Protector("latent", store=store, **settings) as plain, Protector(store=store, without=["sface"], **settings) as left_out:
-        assert plain.protect(pixels).image == left_out.protect(pixels).image
 
 
 def with_decoys(store: Store, folder: Path) -> Store:

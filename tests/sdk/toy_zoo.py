@@ -128,8 +128,8 @@ def _similarity(g: Graph, image: str, reference: str, weights: np.ndarray) -> tu
     return unit, g.op("Reshape", cosine, g.const([1], np.int64)), _grow(g, small)
 
 
-def make_surrogate(folder: Path, seed: int, threshold: float = THRESHOLD) -> Path:
-    """A gradient engine in the form that ``export surrogate`` makes."""
+def make_surrogate(folder: Path, seed: int, threshold: float = THRESHOLD, **facts: object) -> Path:
+    """A gradient engine in the form that ``export surrogate`` makes; ``facts``: further metadata."""
     g = Graph()
     unit, cosine, gradient = _similarity(g, "image", "reference", projection(seed))
     g.op("Identity", unit, name="embedding")
@@ -140,7 +140,7 @@ def make_surrogate(folder: Path, seed: int, threshold: float = THRESHOLD) -> Pat
         {"image": IMAGE, "reference": (1, E)},
         {"embedding": (1, E), "similarity": (1,), "grad_image": IMAGE},
         role="surrogate",
-        metadata={"thresholds": {"far_1e-2": threshold}},
+        metadata={"thresholds": {"far_1e-2": threshold}, **facts},
     )
     return folder
 

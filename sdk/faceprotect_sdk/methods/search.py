@@ -41,11 +41,10 @@ from faceprotect_engines.recipe_schema import parse_recipe
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
+from faceprotect_sdk.panel import joining, panel
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.room import EngineRoom
 
-#: Surrogates that ship as graphs only: each joins every search once its weights have been fetched.
-JOINING = ("sface",)
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
 #: Of the budget, what the first pass of ``auto`` is asked to spend: all of it leaves the steps no room, less leaves them more to find
@@ -67,7 +66,7 @@ class Search:
 
         ``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
-        Those of :data:`JOINING` join by themselves once they have been fetched.
+        Those of the panel (panel.py) join by themselves once they have been fetched.
         ``without``: shipped ones to leave out of the search, so that they can judge it.
         """
         self.name = name
@@ -75,6 +74,7 @@ class Search:
         self._without = frozenset(without)
         self._look = look
         self._further = tuple(surrogates)
+        self._members: dict[str, str] | None = None
         self._joined: tuple[str | Path, ...] | None = None
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
@@ -108,10 +108,16 @@ class Search:
         if self._joined is None:
             if not self.searches and self._further:
                 raise UsageError(f"'{self.name}' does not search, so that surrogates could join. Use --method auto")
-            known, has = self._room.store.names(), self._room.store.has_weights
-            fetched = [n for n in JOINING if self.searches and n not in self._without and n in known and has(n)]
+            fetched = joining(self._room.store, self._panel, self._without) if self.searches else []
             self._joined = (*fetched, *self._further)
         return self._joined
+
+    @property
+    def _panel(self) -> dict[str, str]:
+        """Surrogates that join once they have been fetched, read from the manifests at first use."""
+        if self._members is None:
+            self._members = panel(self._room.store)
+        return self._members
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
@@ -120,8 +126,8 @@ class Search:
     def _used(self) -> list[str]:
         """Those that are not left out; raises UsageError for leaving out what is not there."""
         names = self._names()
-        if unknown := self._without - {*names, *JOINING}:
-            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *JOINING])}")
+        if unknown := self._without - {*names, *self._panel}:
+            raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *self._panel])}")
         if taught := sorted(name for name in self._without if self._has_taught(name, names)):
             raise UsageError(f"'{self.name}' has learnt from {', '.join(taught)}: none can be left out of that. Use --method latent")
         return [name for name in names if name not in self._without]
@@ -133,7 +139,7 @@ class Search:
             if not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joins(engine) for engine in joining)
+            self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
@@ -144,15 +150,17 @@ class Search:
 
     @property
     def _learnt_from(self) -> frozenset[str]:
-        """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against."""
+        """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against, in every known form."""
         engines = (self._room.manifest(stage["engine"]) for stage in self.recipe["stages"])
-        return frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
+        stated = frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
+        forms = (identity_of(self._room.manifest(name)) for name in self._panel) if stated else ()
+        return stated.union(*(form for form in forms if form & stated))
 
     def _has_taught(self, name: str, surrogates: Sequence[str]) -> bool:
         """Whether an engine of the recipe was trained against this shipped recogniser."""
         if name in surrogates:
             return any("goal" in stage["inputs"] for stage in self.recipe["stages"])
-        return name in self._room.store.names() and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
+        return name in self._panel and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
@@ -168,6 +176,7 @@ class Search:
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
             deadline=request.deadline,
+            workers=self._room.cores,
         )
         difference = np.array(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
         return SearchResult(difference, result.passed, tuple(result.trace), late=result.stop == "time")
@@ -228,8 +237,8 @@ class Search:
         reference, limit = request.references[extra.name], request.limits[extra.name]
         return ExtraSurrogate(extra.name, extra.engine, reference, limit, request.origins.get(extra.name, 1.0))
 
-    def _joins(self, folder: str | Path) -> EngineRecogniser:
-        engine = self._room(folder)
+    def _joins(self, folder: str | Path, together: int) -> EngineRecogniser:
+        engine = self._room.beside(folder, together)
         if not engine.spec.has_output("grad_image"):
             raise RecogniserError(
                 f"{folder}: the engine '{engine.spec.name}' brings no gradient, so it cannot be searched on. "
