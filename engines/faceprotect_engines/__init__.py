@@ -3,6 +3,8 @@
 Importing this package needs numpy and nothing else; ONNX Runtime or torch are loaded when an engine is opened.
 """
 
+import os
+
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import (
     CacheUnwritable,
@@ -20,6 +22,10 @@ from faceprotect_engines.manifest import Manifest, read_manifest, write_manifest
 from faceprotect_engines.recipe import ExtraSurrogate, Progress, RecipeResult, load_recipe, run_recipe
 from faceprotect_engines.spec import EngineSpec, TensorSpec
 from faceprotect_engines.store import Store, default_cache
+
+# From 1.29 on ONNX Runtime reports to its vendor unless it is told not to before it is imported, and nothing may leave this
+# machine. Nothing above has imported it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "CacheUnwritable",

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROBE = """
 import socket, sys, time, json
 def refuse(*a, **k): raise AssertionError("network")
@@ -54,3 +56,13 @@ def test_every_public_name_exists() -> None:
     for name in faceprotect_sdk.__all__:
         assert getattr(faceprotect_sdk, name) is not None
     assert set(faceprotect_sdk.__all__) <= set(dir(faceprotect_sdk))
+
+
+@pytest.mark.parametrize("module", ["protector", "doctor", "benchmark", "check", "recognisers"])
+def test_onnx_runtime_is_told_to_keep_quiet_before_it_is_imported(tmp_path: Path, module: str) -> None:
+    """Its wheels report to their vendor from 1.29 on, unless this stands in the environment at their import."""
+    code = f"import faceprotect_sdk.{module}, os, sys; assert 'onnxruntime' not in sys.modules; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    given = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment = {**given, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
