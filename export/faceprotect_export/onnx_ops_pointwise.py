@@ -43,7 +43,7 @@ def _remainder(inputs: Sequence[Value], attributes: Attributes) -> Value:
         return np.asarray(np.fmod(a, b) if attributes.get("fmod", 0) else np.mod(a, b))
     a, b = as_tensor(a), as_tensor(b)
     whole = a / b
-    return a - b * (torch.trunc(whole) if attributes.get("fmod", 0) else torch.floor(whole))
+    return a - b * (torch.sign(whole) * torch.floor(whole.abs()) if attributes.get("fmod", 0) else torch.floor(whole))
 
 
 def _power(inputs: Sequence[Value], _: Attributes) -> Value:

@@ -113,7 +113,7 @@ def _apply(x: Tensor, sizes: Sequence[int], scales: Sequence[float], how: Resamp
 
 
 def _scales_of(value: Value) -> list[float]:
-    return [float(v) for v in np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value).reshape(-1)]
+    return [float(v) for v in value.tolist()]  # read at once: while a trace is recorded, nothing may be computed of a constant
 
 
 def _resize(inputs: Sequence[Value], attributes: Attributes, scales: Value, sizes: Value, old: bool) -> Tensor:

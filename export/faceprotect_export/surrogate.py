@@ -31,6 +31,8 @@ from faceprotect_sdk.specification import InputSpecification, Specification, Spe
 
 #: Cosine between the network as read and as ONNX Runtime runs it.
 _READING = 0.9999
+#: Cosine of an image with itself dithered from which on it is too near its maximum to measure a gradient.
+_ALIKE = 0.9999
 #: What the similarity is multiplied by before its gradient is taken in float16, whose precision ends at 6e-5.
 SCALE = 1024.0
 #: Of a gradient in float16 beside the one in float32: the largest error over the largest value, and the least cosine. Rounding moves units
@@ -103,13 +105,19 @@ def samples_for(recogniser: nn.Module, images: Sequence[Tensor]) -> list[dict[st
     """Each image, dithered, with the embedding of the image itself as reference: what the search sees at its start.
 
     Dithered, because in flat areas (a padded border, say) max pooling has exact ties that rounding decides: there torch in
-    float32 differs from torch in float64 by several per cent, and parity would measure nothing.
+    float32 differs from torch in float64 by several per cent, and parity would measure nothing. A network that hardly sees the noise is
+    at the maximum of its cosine there, where the gradient is what rounding leaves of it: it is compared with another embedding.
     """
     samples = []
     for index, image in enumerate(images):
-        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
+        random = torch.Generator().manual_seed(index)
+        noise = torch.randn(image.shape, generator=random)
+        dithered = (image + 0.05 * noise).clamp(0, 1)
         with torch.no_grad():
-            samples.append({"image": (image + 0.05 * noise).clamp(0, 1), "reference": recogniser(image)})
+            reference, seen = recogniser(image), recogniser(dithered)
+        if float((reference * seen).sum(1)) > _ALIKE:
+            reference = F.normalize(reference + F.normalize(torch.randn(reference.shape, generator=random), dim=1), dim=1)
+        samples.append({"image": dithered, "reference": reference})
     return samples
 
 
