@@ -107,4 +107,3 @@ GATHERING: dict[str, Operator] = {
     "Scatter": _scatter_elements,
     "ScatterND": _scatter_nd,
 }
-

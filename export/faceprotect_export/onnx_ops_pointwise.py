@@ -118,7 +118,6 @@ def _shrink(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     return torch.where(x < -edge, x + bias, torch.where(x > edge, x - bias, 0.0))
 
 
-
 POINTWISE: dict[str, Operator] = {
     "Add": both(np.add, torch.add),
     "Sub": both(np.subtract, torch.sub),

@@ -22,9 +22,7 @@ Numbers = NDArray[np.float64]
 _COORDINATES: dict[str, Callable[[Numbers, int, int, float], Numbers]] = {
     "half_pixel": lambda x, _, __, scale: (x + 0.5) / scale - 0.5,
     "pytorch_half_pixel": lambda x, _, target, scale: (x + 0.5) / scale - 0.5 if target > 1 else x * 0.0,
-    "half_pixel_symmetric": lambda x, source, target, scale: (
-        source / 2 * (1 - target / (scale * source)) + (x + 0.5) / scale - 0.5
-    ),
+    "half_pixel_symmetric": lambda x, source, target, scale: source / 2 * (1 - target / (scale * source)) + (x + 0.5) / scale - 0.5,
     "align_corners": lambda x, source, target, _: x * (source - 1) / (target - 1) if target > 1 else x * 0.0,
     "asymmetric": lambda x, _, __, scale: x / scale,
     "tf_half_pixel_for_nn": lambda x, _, __, scale: (x + 0.5) / scale,
