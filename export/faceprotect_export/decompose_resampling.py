@@ -108,3 +108,11 @@ def select_backward(gradient: Tensor, input_sizes: Sequence[int], dim: int, inde
     axis, size = dim % len(input_sizes), input_sizes[dim]
     first = index % size
     return _pad_axis(gradient.unsqueeze(axis), axis, first, size - first - 1)
+
+
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """``source`` added where ``index`` says, which is the gradient of a selection: a product with a matrix of ones and zeros."""
+    places = torch.arange(x.shape[dim], dtype=index.dtype)
+    hit = torch.where(index.unsqueeze(1) == places.unsqueeze(0), 1.0, 0.0).to(x.dtype)
+    added = (source.movedim(dim, -1) @ hit).movedim(-1, dim)
+    return x + (added if alpha == 1 else added * alpha)

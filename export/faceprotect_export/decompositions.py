@@ -106,6 +106,7 @@ OURS: dict[Any, Callable[..., Any]] = {
     aten.expm1.default: pointwise.expm1,
     aten.slice_backward.default: resampling.slice_backward,
     aten.select_backward.default: resampling.select_backward,
+    aten.index_add.default: resampling.index_add,
     aten.empty_like.default: empty_like_zeros,
     aten.empty.memory_format: empty_zeros,
     aten.empty_permuted.default: empty_zeros,

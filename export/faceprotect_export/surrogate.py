@@ -2,7 +2,8 @@
 
 ``image [1,3,256,256]`` -> window (two constant matrices) -> colour and range -> network -> unit embedding; its cosine with
 ``reference`` and the gradient of that cosine to the image. Any face recognition network in ONNX that
-:mod:`faceprotect_export.onnx_reader` reads will do.
+:mod:`faceprotect_export.onnx_reader` reads will do: convolutional, transformer or both, images as [N,3,H,W] or [N,H,W,3], the batch free
+or one. It becomes a network of one crop, so that what the graph computes from shapes (positions, repeated tokens) is constant.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.manifest import Manifest, check_name
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
-from faceprotect_export.onnx_reader import OnnxModule, load_onnx
+from faceprotect_export.onnx_reader import OnnxModule, OnnxReadError, load_onnx
 from faceprotect_export.onnx_writer import round_weights
 from faceprotect_export.parity import compare, run_onnx
 from faceprotect_sdk.align import CROP
@@ -30,6 +31,8 @@ from faceprotect_sdk.specification import InputSpecification, Specification, Spe
 
 #: Cosine between the network as read and as ONNX Runtime runs it.
 _READING = 0.9999
+#: Cosine of an image with itself dithered from which on it is too near its maximum to measure a gradient.
+_ALIKE = 0.9999
 #: What the similarity is multiplied by before its gradient is taken in float16, whose precision ends at 6e-5.
 SCALE = 1024.0
 #: Of a gradient in float16 beside the one in float32: the largest error over the largest value, and the least cosine. Rounding moves units
@@ -57,7 +60,7 @@ class CropRecogniser(nn.Module):
                 "Give the five points that the network was trained on as input.points"
             )
         rows, cols = spec.window.matrices(CROP)
-        self.net, self.bgr = net, spec.color == "BGR"
+        self.net, self.bgr, self.channels_last = net, spec.color == "BGR", bool(getattr(net, "channels_last", False))
         self.register_buffer("rows", torch.from_numpy(rows))
         self.register_buffer("cols", torch.from_numpy(cols))
         std = torch.tensor(spec.std).reshape(1, 3, 1, 1)
@@ -70,10 +73,11 @@ class CropRecogniser(nn.Module):
         return F.normalize(self.net(self.feed(image)).flatten(1), dim=1)
 
     def feed(self, image: Tensor) -> Tensor:
-        """What the network itself takes, [N,3,size,size]."""
+        """What the network itself takes, [N,3,size,size] (or [N,size,size,3])."""
         x = self.rows @ image @ self.cols
         x = x.flip(1) if self.bgr else x
-        return x if self._plain else x * self.scale + self.shift
+        x = x if self._plain else x * self.scale + self.shift
+        return x.permute(0, 2, 3, 1) if self.channels_last else x
 
 
 def surrogate_function(recogniser: nn.Module) -> Any:
@@ -101,13 +105,19 @@ def samples_for(recogniser: nn.Module, images: Sequence[Tensor]) -> list[dict[st
     """Each image, dithered, with the embedding of the image itself as reference: what the search sees at its start.
 
     Dithered, because in flat areas (a padded border, say) max pooling has exact ties that rounding decides: there torch in
-    float32 differs from torch in float64 by several per cent, and parity would measure nothing.
+    float32 differs from torch in float64 by several per cent, and parity would measure nothing. A network that hardly sees the noise is
+    at the maximum of its cosine there, where the gradient is what rounding leaves of it: it is compared with another embedding.
     """
     samples = []
     for index, image in enumerate(images):
-        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(index))
+        random = torch.Generator().manual_seed(index)
+        noise = torch.randn(image.shape, generator=random)
+        dithered = (image + 0.05 * noise).clamp(0, 1)
         with torch.no_grad():
-            samples.append({"image": (image + 0.05 * noise).clamp(0, 1), "reference": recogniser(image)})
+            reference, seen = recogniser(image), recogniser(dithered)
+        if float((reference * seen).sum(1)) > _ALIKE:
+            reference = F.normalize(reference + F.normalize(torch.randn(reference.shape, generator=random), dim=1), dim=1)
+        samples.append({"image": dithered, "reference": reference})
     return samples
 
 
@@ -153,7 +163,7 @@ def surrogate_recipe(
     parsed, path, half = parse_specification(spec, templates), Path(model), precision == "fp16"
     check_name(name or path.stem)
     recogniser = CropRecogniser(load_onnx(path, parsed.output), parsed.input).eval()
-    _check_input(recogniser, path)
+    _specialise(recogniser, path)
     _check_reading(recogniser, path)
     manifest = surrogate_manifest(parsed, {**parsed.source, "sha256": sha256_file(path), "file": path.name}, recogniser)
     if half:
@@ -177,12 +187,18 @@ def surrogate_recipe(
     return replace(recipe, arithmetic="fp16", fold="load", gradient_scale=SCALE, tolerance=HALF_TOLERANCE, cosine=HALF_COSINE)
 
 
-def _check_input(recogniser: CropRecogniser, path: Path) -> None:
-    """Run once, so that a wrong size or an odd output is reported in the user's terms."""
+def _specialise(recogniser: CropRecogniser, path: Path) -> None:
+    """Make the network one for a single crop; a wrong size or an odd output is reported in the user's terms."""
+    net = recogniser.net
+    assert isinstance(net, OnnxModule)
+    image = torch.full((1, 3, CROP, CROP), 0.5)
     try:
         with torch.no_grad():
-            shape = recogniser(torch.full((1, 3, CROP, CROP), 0.5)).shape
-    except RuntimeError as error:
+            recogniser.net = net.specialised(recogniser.feed(image))
+            shape = recogniser(image).shape
+    except OnnxReadError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
         size = int(recogniser.rows.shape[0])  # type: ignore[arg-type]
         raise SpecificationError(f"{path} does not run on [1,3,{size},{size}]: {error}. Give its own --size") from error
     if len(shape) != 2 or shape[1] < 8:

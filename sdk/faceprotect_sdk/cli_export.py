@@ -44,13 +44,16 @@ def export() -> None:
 @click.option("--range", "value_range", nargs=2, type=float, help="Value range of the input, e.g. -1 1.")
 @click.option("--color", type=click.Choice(["RGB", "BGR"]), help="Channel order of the input.")
 @click.option("--threshold", type=float, help="Cosine from which two faces match (at FAR 1e-2).")
-@click.option("--architecture", help="Of a state dict: ir50, ir152, irse50, facenet, mobilefacenet (default: seen by its tensors' names).")
+@click.option("--architecture", help="Of a state dict: ir50, ir152, irse50, facenet, facenet128, mobilefacenet (default: seen from it).")
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of the arithmetic.")
 @device_plan_option
 def surrogate(
     model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, device_plan: bool, **options: Any
 ) -> None:
-    """Turn a face recognition MODEL into a gradient engine for --surrogates: ONNX, or the state dict of a well-known network."""
+    """Turn a face recognition MODEL into a gradient engine for --surrogates: ONNX, or the state dict of a well-known network.
+
+    ONNX of any kind, convolutional or with attention; state dicts of the networks that --architecture names, FaceNet also as a Keras .h5.
+    """
     from faceprotect_engines.errors import EngineError
 
     if not model.is_file():

@@ -27,7 +27,10 @@ from faceprotect_sdk.align import ARCFACE_112, Window
 from faceprotect_sdk.cli import main
 
 #: Of each network, without the classes of a training set.
-PARAMETERS = {"ir50": 43_574_976, "ir152": 70_737_600, "irse50": 43_797_696, "facenet": 23_482_624, "mobilefacenet": 1_200_512}
+PARAMETERS = {
+    "ir50": 43_574_976, "ir152": 70_737_600, "irse50": 43_797_696, "facenet": 23_482_624, "facenet128": 22_793_728,
+    "mobilefacenet": 1_200_512,
+}  # fmt: skip
 #: What the published files hold.
 TENSORS: dict[str, dict[str, list[int]]] = {
     "ir50": {
@@ -61,6 +64,7 @@ TENSORS: dict[str, dict[str, list[int]]] = {
         "last_linear.weight": [512, 1792],
         "last_bn.running_var": [512],
     },
+    "facenet128": {"last_linear.weight": [128, 1792], "last_bn.running_var": [128]},
     "mobilefacenet": {
         "conv1.conv.weight": [64, 3, 3, 3],
         "conv1.prelu.weight": [64],

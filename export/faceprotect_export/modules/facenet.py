@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 Pair = tuple[int, int]
 SIZE, EMBEDDING = 160, 512
+#: Of the first networks, before 2018.
+FIRST_EMBEDDING = 128
 #: What normalisation adds to the variance.
 EPSILON = 0.001
 
@@ -88,11 +90,21 @@ def reduction_b() -> Branches:
     return Branches(wide, narrow, deep, nn.MaxPool2d(3, 2))
 
 
-class InceptionResnet(nn.Module):
-    """RGB [N, 3, 160, 160] in -1..1 to embeddings [N, 512], not of unit length."""
+def whitened(image: Tensor) -> Tensor:
+    """Every image less its mean, over its standard deviation: what D. Sandberg's first networks were fed (his ``prewhiten``)."""
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    return centred / (centred * centred).mean((1, 2, 3), keepdim=True).sqrt().clamp_min(image[0].numel() ** -0.5)
 
-    def __init__(self) -> None:
+
+class InceptionResnet(nn.Module):
+    """RGB [N, 3, 160, 160] to embeddings [N, ``embedding``], not of unit length.
+
+    Takes -1..1, or 0..255 with ``whitens``, which is how networks were trained that give 128 numbers.
+    """
+
+    def __init__(self, embedding: int = EMBEDDING, whitens: bool = False) -> None:
         super().__init__()
+        self.whitens = whitens
         self.conv2d_1a = Conv(3, 32, 3, 2)
         self.conv2d_2a = Conv(32, 32, 3)
         self.conv2d_2b = Conv(32, 64, 3, padding=1)
@@ -106,10 +118,11 @@ class InceptionResnet(nn.Module):
         self.mixed_7a = reduction_b()
         self.repeat_3 = nn.Sequential(*(block8() for _ in range(5)))
         self.block8 = block8(scale=1.0, rectified=False)
-        self.last_linear = nn.Linear(1792, EMBEDDING, bias=False)
-        self.last_bn = nn.BatchNorm1d(EMBEDDING, eps=EPSILON)
+        self.last_linear = nn.Linear(1792, embedding, bias=False)
+        self.last_bn = nn.BatchNorm1d(embedding, eps=EPSILON)
 
     def forward(self, image: Tensor) -> Tensor:
+        image = whitened(image) if self.whitens else image
         x = self.maxpool_3a(self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(image))))
         x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(x))))
         x = self.repeat_2(self.mixed_6a(x))

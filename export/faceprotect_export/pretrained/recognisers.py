@@ -1,4 +1,4 @@
-"""Face recognisers of public state dicts as surrogates: IR-50, IR-152, IR-SE-50, FaceNet, MobileFaceNet.
+"""Face recognisers of public state dicts as surrogates: IR-50, IR-152, IR-SE-50, FaceNet (also of Keras files), MobileFaceNet.
 
 Those that papers on protection against face recognition attack and judge with, mostly as AMT-GAN (CVPR 2022, arXiv 2203.03121) handed them
 on. The cosines from which they call two photos of a face the same, at a false acceptance rate of 0.01, belong to those weights and to no
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from faceprotect_engines.manifest import is_name
 from faceprotect_export.engine_folder import EngineRecipe
 from faceprotect_export.modules import facenet, irnet, mobilefacenet
 from faceprotect_export.pretrained.common import Options, PretrainedError, engine, fill, origin, read_state
+from faceprotect_export.pretrained.keras_facenet import SUFFIX, read_keras
 from faceprotect_export.sources import fold_batch_norms
 from faceprotect_export.surrogate import (
     DESCRIBE,
@@ -57,8 +59,8 @@ class Architecture:
         entry = {"shape": [1, 3, self.size, self.size], "color": "RGB", "range": [self.low, self.high], "template": self.template}
         return parse_specification({"input": entry, "thresholds": {THRESHOLD: options.threshold}, "architecture": name})
 
-    def names(self) -> set[str]:
-        """The tensors that its state dict has to hold."""
+    def tensors(self) -> set[tuple[str, int]]:
+        """What its state dict has to hold: names, and how many places the first dimension has."""
         with torch.device("meta"):
             return _useful(self.build().state_dict())
 
@@ -68,6 +70,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "ir152": Architecture(irnet.ir152, irnet.SIZE),
     "irse50": Architecture(irnet.irse50, irnet.SIZE),
     "facenet": Architecture(facenet.InceptionResnet, facenet.SIZE),
+    "facenet128": Architecture(partial(facenet.InceptionResnet, facenet.FIRST_EMBEDDING, whitens=True), facenet.SIZE, low=0.0, high=255.0),
     "mobilefacenet": Architecture(mobilefacenet.MobileFaceNet, mobilefacenet.SIZE),
 }
 
@@ -81,14 +84,16 @@ class Recogniser:
 
 
 def read_recogniser(path: Path, architecture: str | None = None) -> Recogniser:
-    """A recogniser from its state dict; ``architecture``: a name of ARCHITECTURES, by default found by the names of the tensors.
+    """A recogniser from its state dict, or FaceNet from a Keras file (.h5).
 
-    The network takes RGB [N, 3, size, size] as its architecture says and gives embeddings [N, 512], not of unit length.
+    ``architecture``: a name of ARCHITECTURES, by default found by the names of the tensors.
+
+    The network takes RGB [N, 3, size, size] as its architecture says and gives embeddings [N, 512 or 128], not of unit length.
     Raises PretrainedError: the file cannot be read, is of no architecture, or lacks or has something else besides.
     """
     if architecture is not None and architecture not in ARCHITECTURES:
         raise PretrainedError(f"there is no architecture '{architecture}'; choose one of: {', '.join(ARCHITECTURES)}")
-    state = read_state(path)
+    state = read_keras(path) if path.suffix == SUFFIX else read_state(path)
     name = architecture or recognise(state, path)
     return Recogniser(name, fill(ARCHITECTURES[name].build(), state, path, IGNORED))
 
@@ -101,7 +106,7 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     given = _useful(state)
     shares = {}
     for name, architecture in ARCHITECTURES.items():
-        own = architecture.names()
+        own = architecture.tensors()
         shares[name] = len(given & own) / len(given | own)
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
@@ -112,8 +117,8 @@ def recognise(state: Mapping[str, Tensor], source: object) -> str:
     return best
 
 
-def _useful(state: Mapping[str, Tensor]) -> set[str]:
-    return {key for key in state if not key.endswith(IGNORED)}
+def _useful(state: Mapping[str, Tensor]) -> set[tuple[str, int]]:
+    return {(key, value.shape[0] if value.dim() else 0) for key, value in state.items() if not key.endswith(IGNORED)}
 
 
 def recogniser(source: Path | str, options: Options) -> list[EngineRecipe]:
