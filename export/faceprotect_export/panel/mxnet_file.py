@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from faceprotect_export.onnx_ops import Value
+from faceprotect_export.onnx_values import Value
 from faceprotect_export.onnx_reader import OnnxProgram, Step
 from faceprotect_export.panel.original import Original, OriginalError, StoredTensor
 
