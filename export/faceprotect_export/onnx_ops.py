@@ -7,6 +7,7 @@ of the ONNX operator specification, opset 9 to 18, for what face recognition net
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,13 +129,13 @@ def prelu(inputs: Sequence[Value], _: Attributes) -> Tensor:
 
 
 def clip(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Clip; bounds as attributes (opset 6) or inputs (opset 11). 0..6 becomes relu6."""
+    """Clip; bounds as attributes (opset 6) or inputs (opset 11). Between two numbers it is hardtanh, of which relu6 is one."""
     low = inputs[1] if len(inputs) > 1 else attributes.get("min")
     high = inputs[2] if len(inputs) > 2 else attributes.get("max")
     low_number = None if low is None else float(low)
     high_number = None if high is None else float(high)
-    if low_number == 0.0 and high_number == 6.0:
-        return F.relu6(inputs[0])
+    if low_number is not None and high_number is not None and -math.inf < low_number < high_number < math.inf:
+        return F.hardtanh(inputs[0], low_number, high_number)
     return torch.clamp(inputs[0], low_number, high_number)
 
 
