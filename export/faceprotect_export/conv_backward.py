@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+aten = torch.ops.aten
 
 
 def flipped(weight: Tensor, groups: int) -> Tensor:
@@ -84,12 +87,15 @@ def sub_pixel(gradient: Tensor, size: Sequence[int], weight: Tensor, stride: Seq
     return _crop(F.pixel_shuffle(y, s), shifts[0], shifts[1], size[0], size[1])
 
 
-def spread(gradient: Tensor, stride: Sequence[int]) -> Tensor:
-    """Put ``stride - 1`` zeros between samples: [N,C,H,W] -> [N,C,(H-1)*s+1,(W-1)*s+1]."""
-    n, c, h, w = gradient.shape
-    sh, sw = stride
-    y = F.pad(gradient.reshape(n, c, h, 1, w, 1), (0, sw - 1, 0, 0, 0, sh - 1))
-    return _crop(y.reshape(n, c, h * sh, w * sw), 0, 0, (h - 1) * sh + 1, (w - 1) * sw + 1)
+def spread(gradient: Tensor, stride: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Put ``stride - 1`` zeros behind each sample, in both directions: [N,C,h,w] -> [N,C,*size], with at most h*s rows and w*s columns.
+
+    Every sample is repeated, and all but the first of its copies multiplied by zero: a Pad of single numbers is several times slower.
+    """
+    (h, w), (sh, sw) = gradient.shape[2:], stride
+    first = np.outer(np.arange(h * sh) % sh == 0, np.arange(w * sw) % sw == 0).astype(np.float32)
+    y = aten.upsample_nearest2d(gradient, [h * sh, w * sw]) * torch.from_numpy(first).to(gradient.dtype)
+    return y if tuple(y.shape[2:]) == tuple(size) else _crop(y, 0, 0, size[0], size[1])
 
 
 def spread_stride_one(
@@ -102,10 +108,9 @@ def spread_stride_one(
     groups: int,
 ) -> Tensor:
     """Gradient of any strided convolution: spread with zeros, then as for stride 1."""
-    y = spread(gradient, stride)
     # Rows of the input behind the last window position get a gradient only through explicit zeros.
-    rest = [n + 2 * p - d * (k - 1) - m for n, p, d, k, m in zip(size, padding, dilation, weight.shape[2:], y.shape[2:], strict=True)]
-    y = F.pad(y, (0, rest[1], 0, rest[0])) if any(rest) else y
+    reach = [n + 2 * p - d * (k - 1) for n, p, d, k in zip(size, padding, dilation, weight.shape[2:], strict=True)]
+    y = spread(gradient, stride, reach)
     return stride_one(y, size, weight, padding, dilation, groups)
 
 
@@ -138,8 +143,7 @@ def input_gradient(
         return sub_pixel(gradient, size, weight, stride, padding, groups)
     if tuple(weight.shape[2:]) == (1, 1) and max(padding) == 0:
         # Multiply first: the zeros then never pass through the convolution.
-        y = spread(F.conv2d(gradient, flipped(weight, groups), None, 1, 0, 1, groups), stride)
-        return F.pad(y, (0, size[1] - y.shape[3], 0, size[0] - y.shape[2]))
+        return spread(F.conv2d(gradient, flipped(weight, groups), None, 1, 0, 1, groups), stride, size)
     return spread_stride_one(gradient, size, weight, stride, padding, dilation, groups)
 
 

@@ -106,11 +106,5 @@ def expm1(x: Tensor) -> Tensor:
     return torch.exp(x) - 1.0
 
 
-def prelu_kernel_backward(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients to input and slope."""
-    positive = x > 0
-    return torch.where(positive, gradient, weight * gradient), torch.where(positive, 0.0, x * gradient)
-
-
 def _as_list(value: int | Pair) -> list[int]:
     return [value] if isinstance(value, int) else list(value)

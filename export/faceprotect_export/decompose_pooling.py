@@ -131,7 +131,7 @@ def max_pool2d_with_indices_backward(
     for (u, a, v, b), window in zip(offsets, windows, strict=True):
         hit = (window == maximum) if left is None else torch.logical_and(window == maximum, left)
         left = torch.logical_not(hit) if left is None else torch.logical_and(left, torch.logical_not(hit))
-        part = F.pad(torch.where(hit, gradient, 0.0), (v, qw - ow - v, u, qh - oh - u))
+        part = F.pad(gradient * hit.to(gradient.dtype), (v, qw - ow - v, u, qh - oh - u))
         sums[a, b] = sums[a, b] + part if (a, b) in sums else part
     zero = torch.zeros_like(next(iter(sums.values())))
     rows = [torch.stack([sums.get((a, b), zero) for b in range(sw)], -1) for a in range(sh)]

@@ -16,10 +16,11 @@ from torch._decomp import core_aten_decompositions, get_decompositions
 
 from faceprotect_export import decompose_pointwise as pointwise
 from faceprotect_export import decompose_pooling as pooling
+from faceprotect_export import decompose_rectifiers as rectifiers
 from faceprotect_export import decompose_resampling as resampling
 from faceprotect_export.conv_backward import input_gradient, weight_gradient
 
-VERSION = 2
+VERSION = 3
 aten = torch.ops.aten
 Pair = Sequence[int]
 
@@ -96,7 +97,12 @@ OURS: dict[Any, Callable[..., Any]] = {
     aten.max_pool2d_with_indices_backward.default: pooling.max_pool2d_with_indices_backward,
     aten.native_batch_norm.default: pointwise.native_batch_norm,
     aten.native_batch_norm_backward.default: pointwise.native_batch_norm_backward,
-    aten._prelu_kernel_backward.default: pointwise.prelu_kernel_backward,
+    aten._prelu_kernel.default: rectifiers.prelu_kernel,
+    aten._prelu_kernel_backward.default: rectifiers.prelu_kernel_backward,
+    aten.leaky_relu.default: rectifiers.leaky_relu,
+    aten.leaky_relu_backward.default: rectifiers.leaky_relu_backward,
+    aten.threshold_backward.default: rectifiers.threshold_backward,
+    aten.hardtanh_backward.default: rectifiers.hardtanh_backward,
     aten.linalg_vector_norm.default: pointwise.linalg_vector_norm,
     aten.var_mean.correction: pointwise.var_mean,
     aten.native_group_norm.default: pointwise.native_group_norm,
@@ -121,7 +127,6 @@ _MORE = (
     aten.hardswish,
     aten.hardsigmoid,
     aten.hardtanh,
-    aten.leaky_relu,
     aten.elu,
     aten.softplus,
     aten.addmm,
@@ -152,7 +157,6 @@ _KEEP = (
     aten.pixel_unshuffle.default,
     aten._softmax.default,
     aten.flip.default,
-    aten._prelu_kernel.default,
 )
 
 

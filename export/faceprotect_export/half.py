@@ -31,6 +31,8 @@ class _Typist:
         self.constants = {t.name: t for t in model.graph.initializer}
         self.kinds.update({t.name: t.data_type for t in model.graph.initializer})
         self.half = {name for name, kind in self.kinds.items() if kind == TensorProto.FLOAT16}
+        #: Values made of comparisons and constants, a rectifier's slopes: either precision holds them as well as the constants.
+        self.slopes: set[str] = set()
         #: Constants that float16 does not hold as they are.
         self.inexact = {t.name for t in model.graph.initializer if _loses(t)}
         self.nodes: list[onnx.NodeProto] = []
@@ -65,13 +67,26 @@ class _Typist:
         return self._converted[name, half]
 
     def wants_half(self, node: onnx.NodeProto) -> bool:
+        if node.op_type == "Resize":
+            return node.input[0] in self.half
         if node.op_type in _HEAVY:
             return node.op_type != "MatMul" or self.inexact.isdisjoint(node.input)
-        data = [n for n in node.input if n and self.is_float(n) and n not in self.constants]
+        data = [n for n in self._floats(node) if n not in self.slopes]
         return node.op_type in _LIGHT and bool(data) and all(n in self.half for n in data)
+
+    def _floats(self, node: onnx.NodeProto) -> list[str]:
+        return [n for n in node.input if n and self.is_float(n) and n not in self.constants]
+
+    def _gives_slopes(self, node: onnx.NodeProto) -> bool:
+        if node.op_type == "Cast":
+            return self.kinds.get(node.input[0]) == TensorProto.BOOL
+        data = self._floats(node)
+        return node.op_type in ("Mul", "Add") and bool(data) and self.slopes.issuperset(data)
 
     def visit(self, node: onnx.NodeProto) -> None:
         half = self.wants_half(node)
+        if self._gives_slopes(node):
+            self.slopes |= set(node.output)
         if node.op_type in _REORDERED and node.input[0] in self.inexact:
             self.inexact |= set(node.output)
         copy = onnx.NodeProto()
@@ -80,7 +95,8 @@ class _Typist:
         if node.op_type == "Cast":
             copy.input.extend(node.input)
         else:
-            copy.input.extend([self.as_type(n, half) for n in node.input])
+            # A Resize repeats samples by factors that stay float32.
+            copy.input.extend([self.as_type(n, half and not (k and node.op_type == "Resize")) for k, n in enumerate(node.input)])
         self.nodes.append(copy)
         if half:
             self.half |= {n for n in node.output if self.is_float(n)}

@@ -189,15 +189,6 @@ def _clamp_tensor(e: Emitter, n: Node) -> Any:
     return result if high is None else e.emit("Min", [result, e.value(high)])
 
 
-@lowers(aten._prelu_kernel.default)
-def _prelu(e: Emitter, n: Node) -> Any:
-    # torch hands the slope over as [1, C, 1, ...]; ONNX broadcasts it from the right, so the leading one must go.
-    shape = tensor_of(n.args[1]).shape
-    slope = e.value(n.args[1])
-    slope = e.emit("Reshape", [slope, ints(e, shape[1:])]) if len(shape) > 1 else slope
-    return e.emit("PRelu", [e.value(n.args[0]), slope])
-
-
 def _reduction(name: str) -> Lowering:
     def lower(e: Emitter, n: Node) -> Any:
         axes = _axes(n, argument_of(n, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def _cast_like(inputs: Sequence[Value], _: Attributes) -> Value:
 
 
 def clip(inputs: Sequence[Value], attributes: Attributes) -> Value:
-    """Clip; bounds as attributes (opset 6) or inputs (opset 11). 0..6 becomes relu6."""
+    """Clip; bounds as attributes (opset 6) or inputs (opset 11). Between two numbers it is hardtanh, of which relu6 is one."""
     low = given(inputs, 1) if len(inputs) > 1 else attributes.get("min")
     high = given(inputs, 2) if len(inputs) > 1 else attributes.get("max")
     if is_host(inputs[0]):
@@ -84,8 +85,8 @@ def clip(inputs: Sequence[Value], attributes: Attributes) -> Value:
     high_number = None if high is None else float(high)
     if low_number is None and high_number is None:
         return inputs[0]
-    if low_number == 0.0 and high_number == 6.0:
-        return F.relu6(inputs[0])
+    if low_number is not None and high_number is not None and -math.inf < low_number < high_number < math.inf:
+        return F.hardtanh(inputs[0], low_number, high_number)
     return torch.clamp(inputs[0], low_number, high_number)
 
 

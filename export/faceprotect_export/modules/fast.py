@@ -67,8 +67,7 @@ class Fast(nn.Module):
 class FastProtect(nn.Module):
     """What the engine is: crop in, ``difference`` out. ``surrogate``: whose embedding the student is told.
 
-    Beside it where a search goes on from: in pixels from ``moved``, the change without the mask; in the latent from the ``offset`` of the
-    ``latent`` with its plain decoding ``decoded_original``.
+    Beside it the ``offset`` of the ``latent`` and the plain decoding ``decoded_original``: where a search goes on from.
     """
 
     def __init__(self, autoencoder: Autoencoder, surrogate: nn.Module, fast: Fast) -> None:
@@ -81,8 +80,7 @@ class FastProtect(nn.Module):
         offset = self.fast(latent, self.surrogate(original), budget, goal)
         plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).chunk(2)
         image = combine(moved, plain, original, mask)
-        found = {"difference": image - original, "moved": moved - plain}
-        return {**found, "offset": offset, "latent": latent, "decoded_original": plain}
+        return {"difference": image - original, "offset": offset, "latent": latent, "decoded_original": plain}
 
 
 def read_fast(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Fast:
