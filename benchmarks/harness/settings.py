@@ -20,7 +20,7 @@ CLEAN = "none"
 #: Published methods as they are written (literal.py), for comparison.
 LITERAL = ("gift",)
 #: Methods that start with what a network has learnt.
-LEARNT = ("fast", "auto", MAKEUP)
+LEARNT = ("fast", MAKEUP)
 PSNR = 37.0
 
 

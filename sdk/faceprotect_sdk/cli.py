@@ -75,7 +75,7 @@ faces_option = click.option(
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
 @click.option(
-    "--method", default=None, show_default="auto; latent for a decoy, or --without",
+    "--method", default="auto", show_default=True,
     help="auto: one pass of a network and a short search from there; latent: a whole search, which reshapes the face less; fast: the pass "
     "alone, which is not enough for every face; diffusion: the slowest, and by eye the most natural; style, which holds the "
     "features' places but costs more; or makeup, which is there to be seen (--look).",

@@ -35,7 +35,7 @@ class ProtectFiles:
         photos: Sequence[Path],
         *,
         output: Path | None,
-        method: str | None,
+        method: str,
         goal: Goal,
         decoy: str | None,
         strength: str,

@@ -22,7 +22,7 @@ from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import MAKEUP, Method, Strength, default_method, make_method, strength_of
+from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
@@ -46,7 +46,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str | None = None,
+        method: str = DEFAULT,
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -65,7 +65,7 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``method``: one of :data:`methods.METHODS` (default: auto; latent for the goal decoy, and where a shipped surrogate is left out).
+        ``method``: one of :data:`methods.METHODS`.
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
         ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
@@ -97,7 +97,6 @@ class Protector:
         if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
             store, look = Store([Path(look), *store.roots], store.cache), None
         self._room = EngineRoom(store, device, threads)
-        method = method or default_method(goal, without)
         self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without, _name(look))
         self._strength = strength_of(method, strength)
         self._surrogates = tuple(surrogates)

@@ -11,9 +11,11 @@ from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
 METHODS = tuple(STRENGTHS)
+#: What the curves of success over visible change put first (``benchmarks/RESULTS.md``).
+DEFAULT = "auto"
 
 __all__ = [
-    "MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "default_method", "make_method", "strength_of",
+    "DEFAULT", "MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of",
 ]  # fmt: skip
 
 
@@ -29,11 +31,6 @@ def make_method(
     if look is not None and name != MAKEUP:
         raise UsageError(f"'{name}' has no looks; use --method {MAKEUP} --look {look}")
     return Search(name, room, surrogates, without, look)
-
-
-def default_method(goal: str, without: Sequence[str]) -> str:
-    """``auto``; ``latent`` for what a pass and a few steps cannot do: lead to a decoy, or do without a surrogate that was learnt from."""
-    return "latent" if goal == "decoy" or without else "auto"
 
 
 def strength_of(method: str, strength: str | Strength) -> Strength:

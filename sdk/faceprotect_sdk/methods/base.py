@@ -55,12 +55,12 @@ class Strength:
 #: diffusion, fast and auto have those of latent, not yet placed by a curve of their own; auto: 37.8 dB, 0.980, 87 %; 36.6 dB, 0.976, 94 %;
 #: 34.6 dB, 0.969, 99 % (auto.json). makeup, with rose: 31.9 dB, 0.965, 90 %; 30.5 dB, 0.953, 97 %; 29.3 dB, 0.942, 99 % (makeup.json).
 STRENGTHS: dict[str, dict[str, Strength]] = {
-    "latent": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
-    "diffusion": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    "latent": {"low": Strength(1.5, 0.00035), "medium": Strength(2.0, 0.0007), "high": Strength(3.0, 0.0013)},
+    "diffusion": {"low": Strength(1.5, 0.00035), "medium": Strength(2.0, 0.0007), "high": Strength(3.0, 0.0013)},
     "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
-    "auto": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
+    "auto": {"low": Strength(1.5, 0.00035), "medium": Strength(2.0, 0.0007), "high": Strength(3.0, 0.0013)},
     MAKEUP: {"low": Strength(1.5, 0.0005), "medium": Strength(2.0, 0.001), "high": Strength(3.0, 0.0016)},
-    "style": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.0005), "high": Strength(3.0, 0.0009)},
+    "style": {"low": Strength(1.5, 0.0005), "medium": Strength(2.0, 0.001), "high": Strength(3.0, 0.0018)},
 }
 
 

@@ -1,10 +1,9 @@
-"""Search in the codes of a generator for a face that no surrogate recognises, within a budget of change.
+"""Search for a face that no surrogate recognises, within a budget of change that people would see.
 
-``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
+``auto``: a change of the pixels themselves. ``latent``: an offset of every number in the latent of a face autoencoder, and pixels after it. ``style``: an offset of the codes of a style generator,
 coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
 with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
-learnt what a search finds. ``auto``: the same with less room, and where that is not enough the search of ``latent`` from there.
-``makeup``: a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882), with a little of ``fast``. The recipe of that
+learnt what a search finds. ``makeup``: a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882), with a little of ``fast``. The recipe of that
 name (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
@@ -17,7 +16,6 @@ array               shape                   content
 ``origin``          [K]                     similarity of the photo as it is
 ``zero_offset``     as the first offset     zeros, of the size of what is searched first
 ``budget``          [1]                     the largest penalty of a search; what ``fast`` is asked to come out at
-``start_budget``    [1]                     what the pass that ``auto`` begins with is asked to come out at
 ``unseen_budget``   [1]                     what the pass of ``makeup`` that is not to be seen is asked to come out at
 ``goal``            [1, G]                  1 at ``dodge`` or the decoy's name, in the order of the engine that has goals
 ``look``            [1, L]                  1 at the name of the look, in the order of the engine that has looks
@@ -47,9 +45,6 @@ from faceprotect_sdk.room import EngineRoom
 
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
-#: Of the budget, what the first pass of ``auto`` is asked to spend: all of it leaves the steps no room, less leaves them more to find
-#: (``weights/README.md``).
-START = 0.6
 #: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
 UNSEEN = 0.6
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
@@ -190,7 +185,6 @@ class Search:
             "limit": np.array(limits, np.float32),
             "origin": np.array([request.origins.get(name, 1.0) for name in self._names()], np.float32),
             "budget": np.array([request.budget], np.float32),
-            "start_budget": np.array([START * request.budget], np.float32),
             "unseen_budget": np.array([UNSEEN * request.budget], np.float32),
             **self._goal(request),
             **self._looks(),
