@@ -7,7 +7,6 @@ of the ONNX operator specification, opset 9 to 18, for what face recognition net
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -129,13 +128,13 @@ def prelu(inputs: Sequence[Value], _: Attributes) -> Tensor:
 
 
 def clip(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Clip; bounds as attributes (opset 6) or inputs (opset 11). Between two numbers it is hardtanh, of which relu6 is one."""
+    """Clip; bounds as attributes (opset 6) or inputs (opset 11). 0..6 becomes relu6."""
     low = inputs[1] if len(inputs) > 1 else attributes.get("min")
     high = inputs[2] if len(inputs) > 2 else attributes.get("max")
     low_number = None if low is None else float(low)
     high_number = None if high is None else float(high)
-    if low_number is not None and high_number is not None and -math.inf < low_number < high_number < math.inf:
-        return F.hardtanh(inputs[0], low_number, high_number)
+    if low_number == 0.0 and high_number == 6.0:
+        return F.relu6(inputs[0])
     return torch.clamp(inputs[0], low_number, high_number)
 
 
@@ -168,9 +167,11 @@ def _expand(inputs: Sequence[Value], _: Attributes) -> Tensor:
 
 
 def _cast(inputs: Sequence[Value], attributes: Attributes) -> Value:
-    # Inference graphs cast floats to floats or shapes to integers: both are already what they should be here.
+    # Inference graphs cast floats to floats or shapes to integers: both are already what they should be here. Comparisons become 0 and 1.
     if isinstance(inputs[0], np.ndarray) and int(attributes["to"]) == 1:
         return torch.from_numpy(inputs[0].astype(np.float32))
+    if isinstance(inputs[0], Tensor) and inputs[0].dtype == torch.bool and int(attributes["to"]) == 1:
+        return inputs[0].float()
     return inputs[0]
 
 
@@ -197,6 +198,7 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _binary(lambda a, b: a * b),
     "Div": _binary(lambda a, b: a // b if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else a / b),
     "Pow": _binary(lambda a, b: a * a if np.size(b) == 1 and float(b) == 2.0 else a**b),
+    "Greater": _binary(lambda a, b: a > b),
     "Sqrt": _unary(torch.sqrt),
     "Exp": _unary(torch.exp),
     "Abs": _unary(torch.abs),
