@@ -1,12 +1,12 @@
 """Decompositions of rectifiers and their gradients: multiplications by the slope that holds at each value.
 
 ONNX Runtime's ``Where`` and ``PRelu`` are several times slower on CPU than what is multiplied here: in an engine of depthwise
-convolutions they took more time than the convolutions. The slope comes from a comparison, so a value at zero, a denormal or an infinite one falls
-on the side where torch puts it, and a forward and a backward pass share it.
+convolutions they took more time than the convolutions. The slope comes from a comparison, so a zero, a denormal or an infinity falls on
+the side where torch puts it, and a forward and a backward pass share it.
 
-Values are those of torch to rounding: with a slope in [0, 1] the positive side has a factor of exactly one. In one point the forms differ: where a
-unit is closed, an infinite gradient gives NaN instead of zero (``sqrt(relu(x))`` at zero). Feature maps have no such gradients, so the
-multiplication is for tensors of three axes or more, and others keep the selection.
+Values are those of torch to rounding: with a slope in [0, 1] the positive side has a factor of exactly one. In one point the forms
+differ: where a unit is closed, an infinite gradient gives NaN instead of zero (``sqrt(relu(x))`` at zero). Feature maps have no such
+gradients, so relu and hardtanh multiply where tensors have three axes or more, and select elsewhere.
 """
 
 from __future__ import annotations

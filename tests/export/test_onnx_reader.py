@@ -104,6 +104,25 @@ def test_pools_slopes_and_asymmetric_pads(tmp_path: Path) -> None:
     check(save(tmp_path / "m.onnx", nodes, weights))
 
 
+def test_a_rectifier_as_the_writer_writes_it_is_read(tmp_path: Path) -> None:
+    """Networks that were exported here must remain usable as surrogates, with the gradient of the rectifier."""
+    make = helper.make_node
+    nodes = [
+        make("Sub", ["image", "half"], ["x"]),
+        make("Greater", ["x", "zero"], ["positive"]),
+        make("Cast", ["positive"], ["step"], to=TensorProto.FLOAT),
+        make("Mul", ["step", "rest"], ["part"]),
+        make("Add", ["part", "slope"], ["slopes"]),
+        make("Mul", ["x", "slopes"], ["result"]),
+    ]
+    numbers = {"half": 0.5, "zero": 0.0, "rest": 0.75, "slope": 0.25}
+    path = save(tmp_path / "m.onnx", nodes, {k: np.array(v, np.float32) for k, v in numbers.items()})
+    check(path)
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    (gradient,) = torch.autograd.grad(load_onnx(path)(image).sum(), image)
+    assert torch.equal(gradient, torch.where(image > 0.5, 1.0, 0.25))
+
+
 def test_unknown_operator_and_junk_are_named(tmp_path: Path) -> None:
     node = helper.make_node("Det", ["image"], ["result"])
     with pytest.raises(OnnxReadError, match="Det"):
