@@ -1,6 +1,6 @@
 """What each part of a method is worth, on pairs that are held out for such decisions (never the reported ones).
 
-    python benchmarks/ablations.py [--method style] --pairs TUNING --fr DIR --out benchmarks/results/ablations.json [--only NAME...]
+    python benchmarks/ablations.py [--method latent] --pairs TUNING --fr DIR --out benchmarks/results/ablations.json [--only NAME...]
 
 Each row changes one thing of the method; noise in pixels stands beside it at about the same PSNR. One search per face, so
 that no judge has a say. ``--teachers`` names engine folders (``faceprotect-sdk export surrogate``) that two more rows search on. Work
@@ -48,6 +48,8 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
         changed("no flips", {f"{draws}.flip": 0.0}),
         changed("no colour term", {"parameters.chroma_share": 0.0}),
         changed("no structure term", {"parameters.structure_share": 0.0}),
+        changed("no mid band", {"parameters.mid_share": 0.0}),
+        changed("squared error alone", {f"parameters.{share}_share": 0.0 for share in ("chroma", "structure", "mid")}),
         changed("20 steps", {"parameters.steps": 20}),
         changed("80 steps", {"parameters.steps": 80}),
         *(_style_rows(changed) if method == "style" else _diffusion_rows(changed) if method == "diffusion" else ()),
@@ -122,7 +124,7 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
 
 
 @click.command()
-@click.option("--method", type=click.Choice(["latent", "style", "diffusion"]), default="latent", show_default=True)
+@click.option("--method", type=click.Choice(["auto", "latent", "style", "diffusion"]), default="auto", show_default=True)
 @click.option("--pairs", required=True, type=FOLDER)
 @click.option("--fr", required=True, type=FOLDER)
 @click.option("--teachers", multiple=True, type=FOLDER, help="Engines of the students' teachers.")

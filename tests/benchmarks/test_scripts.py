@@ -78,7 +78,7 @@ def test_mistakes_of_a_split_are_named(listed: Path, plant: object, words: list[
 
 def test_ablations_change_what_they_name() -> None:
     rows = {row.key: row for row in ablations.settings("latent", ("a", "b"), "c", 36.0)}
-    assert len(rows) == 19
+    assert len(rows) == 21
     assert {row.attempts for row in rows.values()} == {1}
     assert rows["no colour term"].recipe == {"parameters.chroma_share": 0.0}
     assert rows["teachers"].without == ("dlib-resnet", "student-conv")
