@@ -1,4 +1,4 @@
-"""``fast``, one pass; ``auto``, the search from there where that is not enough; and a time budget for either."""
+"""``fast``, one pass; a search that goes on from there where that is not enough (the toy's ``auto``); and a time budget for either."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import SearchRequest, Strength, make_method
+from faceprotect_sdk.methods import SearchRequest, SearchResult, Strength, make_method
 from faceprotect_sdk.room import EngineRoom
 
 #: As strong as it takes for the toy's pattern to be another face, at a budget of 1.
@@ -46,12 +46,28 @@ def test_fast_is_one_pass_that_the_judges_score(strong: Store, store: Store, pix
         assert weak.protect(pixels).status == "still_matched"
 
 
-def test_fast_goes_further_with_every_attempt(store: Store) -> None:
-    """The toy's change is proportional to the budget, which a further attempt widens."""
+def test_fast_goes_further_with_every_attempt_and_never_past_its_budget(store: Store) -> None:
+    """The toy's change is proportional to the budget, of which each attempt asks for more."""
     method = make_method("fast", EngineRoom(store, "cpu"))
     small, large = (method.search(request_of(budget=budget)) for budget in (1e-3, 2e-3))
     assert small.passed is None
     np.testing.assert_allclose(large.difference, 2 * small.difference, rtol=1e-5)
+    asked: list[float] = []
+
+    class Weak:
+        """A pass that never is enough, and notes what it is asked for."""
+
+        name, searches = "weak", False
+        surrogates, identities = method.surrogates, method.identities
+
+        def search(self, request: SearchRequest) -> SearchResult:
+            asked.append(request.budget)
+            return method.search(request)
+
+    with Protector("fast", store=store, strength=Strength(0.0, 1e-3), attempts=4, **SETTINGS) as protector:
+        protector._method = Weak()
+        assert protector.protect(toy_zoo.photo()).status == "still_matched"
+    assert asked == pytest.approx([0.64e-3, 0.8e-3, 1e-3, 1e-3])
 
 
 def test_fast_knows_its_goals(store: Store) -> None:
@@ -86,30 +102,24 @@ def test_what_a_student_learnt_from_is_no_independent_judge(zoo: Path, tmp_path:
         make_method("fast", EngineRoom(store, "cpu"), without=["sface"]).surrogates()
 
 
-def test_the_default_is_auto_where_it_can_do_what_is_asked(store: Store, zoo: Path) -> None:
-    """Not towards a decoy, nor without what it may have learnt from."""
-    with Protector(store=store, **SETTINGS) as protector:
-        assert protector._method.name == "auto"
-    for options in ({"goal": "decoy"}, {"without": ["toy-a"]}, {"without": ["sface"]}):
+def test_the_default_is_auto_whatever_is_asked(store: Store) -> None:
+    for options in ({}, {"goal": "decoy"}, {"without": ["toy-a"]}):
         with Protector(store=store, **options, **SETTINGS) as protector:  # type: ignore[arg-type]
-            assert protector._method.name == "latent"
-    with Protector("auto", goal="decoy", store=store, **SETTINGS) as protector:
-        assert protector._method.name == "auto"
+            assert protector._method.name == "auto"
 
 
-def test_auto_is_fast_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
-    """The same bytes, after one look of the surrogates."""
-    strength = Strength(0.0, 1.0)
-    with Protector("auto", store=strong, strength=strength, **SETTINGS) as protector:
+def test_a_search_that_starts_from_fast_ends_there_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
+    """The same bytes, after one look of the surrogates; the first pass of ``fast`` is asked for 0.64 of the budget."""
+    with Protector("auto", store=strong, strength=Strength(0.0, 0.64), **SETTINGS) as protector:
         auto = protector.protect(pixels)
-    with Protector("fast", store=strong, strength=strength, **SETTINGS) as protector:
+    with Protector("fast", store=strong, strength=Strength(0.0, 1.0), **SETTINGS) as protector:
         fast = protector.protect(pixels)
     assert auto.image == fast.image
     assert auto.image is not None
     assert auto.faces[0].steps == 1
 
 
-def test_auto_searches_on_where_it_is_not(store: Store, pixels: np.ndarray) -> None:
+def test_a_search_that_starts_from_fast_goes_on_where_it_is_not(store: Store, pixels: np.ndarray) -> None:
     with Protector("auto", store=store, **SETTINGS) as protector:
         result = protector.protect(pixels)
     assert result.status == "protected"
