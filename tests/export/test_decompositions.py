@@ -27,6 +27,7 @@ def attention(x: Tensor) -> Tensor:
 
 
 IMAGE = (1, 4, 9, 11)
+INDEX = torch.tensor([3, 0, 1, 3])
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "conv 3x3": (conv(4, 6, 3, 1, 1), IMAGE),
     "conv 1x1": (conv(4, 6, 1), IMAGE),
@@ -105,6 +106,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), (1, 4, 8, 10)),
     "split, cat, flip": (lambda x: torch.cat([p.flip(1) for p in x.split([1, 3], 1)], 1) * x, IMAGE),
     "stack, select, slice": (lambda x: torch.stack([x[:, 1], x[:, 3]], 1)[..., 1::2], IMAGE),
+    "selection by an index": (lambda x: x.index_select(1, INDEX) * x.index_select(2, INDEX[:1]), IMAGE),
     "max and min": (lambda x: torch.maximum(x, -x) + x.amax((2, 3), keepdim=True), IMAGE),
     "in place": (lambda x: F.relu(x + 1, inplace=True) + x.clone().mul_(2), IMAGE),
 }
