@@ -16,7 +16,7 @@ from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
 
 _STATUS = {
     "protected": "protected",
-    "still_matched": "NOT protected: changed, but still matched. Try --strength high",
+    "still_matched": "NOT protected: changed, but still matched",
     "no_face": "no face found. Pass a larger or upright photo",
 }
 _CHECK_STATUS = {
@@ -96,6 +96,8 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     arrow = f" -> {written}" if written else ""
     nothing = "" if written else "; nothing was written"
     click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
+    if result.status == "still_matched":
+        click.echo(f"  {missing(result)}. {advice(result)}")
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
@@ -106,6 +108,20 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
     for note in result.notes:
         click.echo(f"  note: {note}")
+
+
+def missing(result: ProtectResult) -> str:
+    """Which recogniser still matches by how much, within the change that this strength allows."""
+    matched = [(one.excess, face.index + 1, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
+    excess, face, name = max(matched)
+    return f"within the change that strength {result.strength} allows, {name} still matches face {face}, by {excess:.3f} of similarity"
+
+
+def advice(result: ProtectResult) -> str:
+    """The next command."""
+    if result.strength == "high":
+        return "No strength is higher; more recognisers to search on help: faceprotect-sdk engines fetch all"
+    return "Try --strength high, which may be seen"
 
 
 def show_check(original: Path, protected: Path, result: CheckResult) -> None:

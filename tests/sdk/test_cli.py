@@ -161,6 +161,19 @@ def test_still_matched_writes_nothing_that_looks_protected(
     assert sorted(_folder(tmp_path)) == ["me.png", "me_unconfirmed.png"]
 
 
+@pytest.mark.parametrize(("strength", "advised"), [("medium", "Try --strength high"), ("high", "engines fetch all")])
+def test_what_is_still_matched_says_by_how_much_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, strength: str, advised: str
+) -> None:
+    stubborn = toy_zoo.make_judge(tmp_path / "stubborn", 77, threshold=-1.0)
+    assert main(["protect", str(png), "--judge", str(stubborn), "--strength", strength, *QUIET]) == 6
+    text = capsys.readouterr().out
+    said = re.search(r"stubborn still matches face 1, by (\d\.\d+) of similarity", text)
+    verdict = re.search(r"stubborn +similarity ([+-]\d\.\d+)", text)
+    assert said and verdict and float(said[1]) == pytest.approx(float(verdict[1]) + 1.0, abs=2e-3)
+    assert advised in text
+
+
 def test_a_batch_goes_on_and_the_worst_code_wins(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
