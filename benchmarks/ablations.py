@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,7 +34,8 @@ DLIB, CONV = "dlib-resnet", "student-conv"
 def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float, fetched: Sequence[str] = ()) -> list[Setting]:
     """The rows: name, and what it changes. ``fetched``: surrogates that joined by themselves."""
     base = Setting(method, method, attempts=1)
-    stages = load_recipe(ZOO / "recipes" / f"{method}.json")["stages"]
+    recipe = load_recipe(ZOO / "recipes" / f"{method}.json")
+    stages = recipe["stages"]
     draws = f"stages.{max(n for n, stage in enumerate(stages) if stage['kind'] == 'descend')}.draws"
 
     def changed(key: str, recipe: Mapping[str, object]) -> Setting:
@@ -50,6 +52,7 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
         changed("no structure term", {"parameters.structure_share": 0.0}),
         changed("no mid band", {"parameters.mid_share": 0.0}),
         changed("squared error alone", {f"parameters.{share}_share": 0.0 for share in ("chroma", "structure", "mid")}),
+        *([changed("in pixels", in_pixels(recipe))] if method in ("auto", "latent") else ()),
         changed("20 steps", {"parameters.steps": 20}),
         changed("80 steps", {"parameters.steps": 80}),
         *(_style_rows(changed) if method == "style" else _diffusion_rows(changed) if method == "diffusion" else ()),
@@ -63,6 +66,14 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
     for name, iterations in (("mi-fgsm", 16), ("mi-fgsm", 60), ("pgd", 40), ("tip-im", 50)):
         rows.append(replace(noise, key=f"{name}, {iterations} iterations", method=name, iterations=iterations))
     return rows
+
+
+def in_pixels(recipe: Mapping[str, Any]) -> dict[str, object]:
+    """The recipe of a search in the latent, turned into one of the pixels from nothing: another engine, no decoder, smaller steps."""
+    search = recipe["stages"][-1]
+    inputs = {key: name for key, name in search["inputs"].items() if key != "latent"} | {"decoded_original": "nothing"}
+    pixels = {**search, "engine": "image-step", "inputs": inputs, "optimiser": {**search["optimiser"], "learning_rate": 0.006}}
+    return {"stages": [{**pixels, "start_std": 0.001}], "constants": {**recipe["constants"], "nothing": {"zeros": [1, 3, 256, 256]}}}
 
 
 def _style_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list[Setting]:

@@ -30,13 +30,13 @@ DESCRIBE: dict[str, dict[str, Any]] = {
     "image": {**IMAGE, "description": "protected crop"},
     "decoded": {**IMAGE, "description": "decoding with the offset, not clamped"},
     "difference": {**IMAGE, "range": (-1.0, 1.0), "description": "protected crop minus original"},
-    "moved": {**IMAGE, "range": (-1.0, 1.0), "description": "what the generator makes of the crop minus its plain decoding, without the mask"},
+    "moved": {**IMAGE, "range": (-1.0, 1.0), "description": "decoding with the offset minus the one without, without the mask"},
     "rows": {"layout": "matrix", "description": "what surrogates see: rows @ image @ cols + noise"},
     "cols": {"layout": "matrix"},
     "noise": {"layout": "NCHW", "range": (-0.02, 0.02)},
     "weights": {"range": (0.5, 1.0), "description": "per surrogate, in the order of metadata.surrogates"},
     "penalty_weight": {"range": (100.0, 300.0)},
-    "shares": {"range": (0.0, 1.0), "description": "in the penalty: of colour shifts, of lost structure, of the mid band's peak, of the method's own terms"},
+    "shares": {"range": (0.0, 1.0), "description": "in the penalty: of colour, lost structure, the mid band's peak, the method's own"},
     "image_cotangent": {"layout": "NCHW", "range": (-0.001, 0.001), "description": "gradient of recognisers outside the graph"},
 }
 
@@ -46,9 +46,9 @@ class SearchSpace:
     """A generator as a method searches in it.
 
     ``name``: of the method. ``decode``: its generator. ``samples``: per parity crop, what that takes, with an offset as large as a search
-    makes. ``terms``: further prices, with ``term_inputs`` per crop; ``shares``: of colour, structure, the mid band and these in the parity samples.
-    ``describe``: of both kinds of input. ``training``: how the generator was made; ``facts``: what a caller has to know of it, for the
-    manifests.
+    makes. ``terms``: further prices, with ``term_inputs`` per crop; ``shares``: of colour, structure, the mid band and these in the parity
+    samples. ``describe``: of both kinds of input. ``training``: how the generator was made; ``facts``: what a caller has to know of it,
+    for the manifests.
     """
 
     name: str

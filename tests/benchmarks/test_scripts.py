@@ -78,7 +78,7 @@ def test_mistakes_of_a_split_are_named(listed: Path, plant: object, words: list[
 
 def test_ablations_change_what_they_name() -> None:
     rows = {row.key: row for row in ablations.settings("latent", ("a", "b"), "c", 36.0)}
-    assert len(rows) == 21
+    assert len(rows) == 22
     assert {row.attempts for row in rows.values()} == {1}
     assert rows["no colour term"].recipe == {"parameters.chroma_share": 0.0}
     assert rows["teachers"].without == ("dlib-resnet", "student-conv")
@@ -88,7 +88,7 @@ def test_ablations_change_what_they_name() -> None:
 
 def test_ablations_of_style_ask_what_each_of_its_parts_is_worth() -> None:
     rows = {row.key: row for row in ablations.settings("style", (), "c", 36.0)}
-    base = {row.key for row in ablations.settings("latent", (), "c", 36.0)} - {"latent"}
+    base = {row.key for row in ablations.settings("latent", (), "c", 36.0)} - {"latent", "in pixels"}
     own = ["no key points", "no P-norm", "no refinement of the inversion", "W+ alone", "W+ alone, coarse layers", "W+ alone, fine layers"]
     assert rows.keys() == base | {"style", "F alone", *own}
     assert {row.method for row in rows.values() if row.recipe} == {"style"}

@@ -514,3 +514,23 @@ def test_constants_are_arrays_that_the_caller_may_replace(bench: Bench) -> None:
 def test_a_constant_is_a_list_of_numbers(bench: Bench, constants: Any) -> None:
     with pytest.raises(RecipeError, match="constants"):
         bench.run({**RECIPE, "constants": constants})
+
+
+def test_one_search_goes_on_from_another_and_the_last_one_decides(bench: Bench) -> None:
+    """The second begins with what the first kept; what the first missed does not count once the second has met it."""
+    first = {**changed()["stages"][0], "steps": 1, "keep": {"difference": "kept"}}
+    second = {**changed()["stages"][0], "inputs": {"original": "original", "offset": "kept"}, "steps": 200}
+    result = bench.run({**RECIPE, "parameters": {}, "stages": [first, second]})
+    stages = [row["stage"] for row in result.trace]
+    assert stages[0] == 0 and stages[-1] == 1
+    assert not any(row.get("passed") for row in result.trace if row["stage"] == 0)
+    assert result.passed is True
+
+
+def test_constants_are_lists_of_numbers_or_zeros_of_a_shape(bench: Bench) -> None:
+    plain = bench.run(changed(steps=3))
+    recipe = {**changed(steps=3, inputs={"original": "nothing"}), "constants": {"nothing": {"zeros": list(IMAGE)}}}
+    np.testing.assert_array_equal(bench.run(recipe).arrays["difference"], plain.arrays["difference"])
+    for wrong in ({"zeros": []}, {"zeros": [0]}, {"zeros": [1.5]}, {"ones": [1]}, {}):
+        with pytest.raises(RecipeError, match="constants, nothing"):
+            bench.run({**recipe, "constants": {"nothing": wrong}})

@@ -224,7 +224,8 @@ def test_one_of_the_panel_joins_once_it_is_fetched_unless_left_out(store: Store,
     assert searched() == set()
     shutil.rmtree(root / "aside")  # outside the search it judges
     unfetched = Store([root], tmp_path / "cache")
-    with Protector("latent", store=store, **settings) as plain, Protector("latent", store=unfetched, without=["far"], **settings) as left_out:
+    left = {"store": unfetched, "without": ["far"], **settings}
+    with Protector("latent", store=store, **settings) as plain, Protector("latent", **left) as left_out:
         assert plain.protect(pixels).image == left_out.protect(pixels).image
     with pytest.raises(UsageError, match="far, far-float"):
         Protector(store=unfetched, without=["nobody"], **settings).protect(pixels)

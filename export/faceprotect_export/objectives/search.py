@@ -3,9 +3,10 @@
 loss = sum_k weights_k * cos(F_k(seen), reference_k) + penalty_weight * penalty + <image, image_cotangent>
 
 with ``image = original + mask * (decode(codes, offset) - decoded_original)``, what the recognisers see
-``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and the penalty of ``penalty.py`` with ``shares[3 + i] * price_i``
-added to it; the recipe says how large the shares are, the method which further prices there are: of what happens inside the
-generator, then of the image. The last term of the loss lets recognisers that are not in the graph take part: their gradient arrives as a cotangent.
+``seen = rows @ image @ cols + noise`` (input diversity, drawn on the host), and the penalty of ``penalty.py`` with
+``shares[3 + i] * price_i`` added to it; the recipe says how large the shares are, the method which further prices there are: of what
+happens inside the generator, then of the image. The last term of the loss lets recognisers that are not in the graph take part: their
+gradient arrives as a cotangent.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class SearchStep(nn.Module):
         self, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor, noise: Tensor, weights: Tensor,
         penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original), and
-        what it is without the mask, ``moved`` [1, 3, S, S]: where a search in pixels goes on from.
+        """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original),
+        and what it is without the mask, ``moved`` [1, 3, S, S]: where a search in pixels goes on from.
         """
         decoded, priced = self.decode.priced(**{name: named[name] for name in (*self.decode.inputs, *self.decode.price_inputs)})
         moved = decoded - decoded_original

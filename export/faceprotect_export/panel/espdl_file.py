@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from faceprotect_export.onnx_values import Value
 from faceprotect_export.onnx_reader import OnnxProgram, Step
+from faceprotect_export.onnx_values import Value
 from faceprotect_export.panel.flatbuffer import Table
 from faceprotect_export.panel.original import Original, OriginalError, StoredTensor
 

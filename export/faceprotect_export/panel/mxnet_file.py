@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from faceprotect_export.onnx_values import Value
 from faceprotect_export.onnx_reader import OnnxProgram, Step
+from faceprotect_export.onnx_values import Value
 from faceprotect_export.panel.original import Original, OriginalError, StoredTensor
 
 _LIST, _ARRAY = 0x112, 0xF993FAC9

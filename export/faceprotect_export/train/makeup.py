@@ -38,6 +38,7 @@ from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.rivals import (
     BUDGETS,
     Rival,
+    colourless,
     common,
     concentrated,
     digests,
@@ -46,7 +47,6 @@ from faceprotect_export.train.rivals import (
     means,
     outcome,
     paid,
-    colourless,
     penalty_of,
     points_moved,
     read_rivals,

@@ -1,10 +1,10 @@
 """Search for a face that no surrogate recognises, within a budget of change that people would see.
 
-``auto``: a change of the pixels themselves. ``latent``: an offset of every number in the latent of a face autoencoder, and pixels after it. ``style``: an offset of the codes of a style generator,
+``auto``, ``latent``: an offset of every number in the latent of a face autoencoder. ``style``: an offset of the codes of a style generator,
 coarse in space (F) and for the whole face at once (W+; after GIFT, ACM MM 2024, arXiv 2408.01428). ``diffusion``: an offset of a latent
 with a little noise, which a denoiser takes away (after CVPR 2025, arXiv 2503.10350). ``fast``: no search, one pass of a network that has
-learnt what a search finds. ``makeup``: a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882), with a little of ``fast``. The recipe of that
-name (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
+learnt what a search finds. ``makeup``: a makeup that is there to be seen (after DiffAM, CVPR 2024, arXiv 2405.09882), with a little of
+``fast``. The recipe of that name (``recipes/NAME.json`` beside the engines) does the work; this file names its arrays:
 
 ==================  ======================  ==========================================================
 array               shape                   content
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.errors import EngineNotFound
 from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
-from faceprotect_engines.recipe_schema import parse_recipe
+from faceprotect_engines.recipe_schema import DescendStage, parse_recipe
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
@@ -243,7 +243,8 @@ class Search:
 
 def _counted(recipe: Mapping[str, Any], report: Callable[[int, int], None] | None) -> Callable[[Progress], None]:
     """Reports the steps of all the recipe's searches as those of one."""
-    searches = {index: stage.steps for index, stage in enumerate(parse_recipe(recipe).stages) if getattr(stage, "constraint", None)}
+    stages = enumerate(parse_recipe(recipe).stages)
+    searches = {index: stage.steps for index, stage in stages if isinstance(stage, DescendStage) and stage.constraint}
     before = {index: sum(steps for other, steps in searches.items() if other < index) for index in searches}
 
     def forward(progress: Progress) -> None:
