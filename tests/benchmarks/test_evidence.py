@@ -33,11 +33,11 @@ def test_protection_has_not_fallen_behind_its_baseline(pairs: Path, tmp_path: Pa
     """Searches walk chaotically on another processor, so one face of four may fall over a threshold; the means may not."""
     monkeypatch.setenv("FACEPROTECT_CACHE", str(tmp_path / "cache"))  # nothing fetched
     out = tmp_path / "subset.json"
-    words = ["--pairs", str(pairs), "--fr", str(SHARED / "models/fr"), "--methods", "latent", "--attempts", "1", "--no-dlib"]
+    words = ["--pairs", str(pairs), "--fr", str(SHARED / "models/fr"), "--methods", "auto", "--attempts", "1", "--no-dlib"]
     done = CliRunner().invoke(protection.main, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     new, old = json.loads(out.read_text()), json.loads(BASELINE.read_text())
     assert new["methods"]["none"]["people"] == len(NUMBERS)
-    assert new["methods"]["latent@medium"]["confirmed"] in [100 * k / len(NUMBERS) for k in range(len(NUMBERS) + 1)]
+    assert new["methods"]["auto@medium"]["confirmed"] in [100 * k / len(NUMBERS) for k in range(len(NUMBERS) + 1)]
     assert "confirmed" not in new["methods"]["none"]
-    assert report.regressions(new, old, points=30, decibels=0.5, similarity=0.08) == []
+    assert report.regressions(new, old, 30, 0.5, 0.08, ssimulacra2=3.0, mid_band=0.5) == []

@@ -192,7 +192,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 RESULTS = Path(report.__file__).parent / "results"
 #: Where results are shown, and which.
 PAGES = {
-    "README.md": ("auto_sface", "auto_panel", "auto"),
+    "README.md": ("auto_sface", "auto_panel", "auto", "auto_strengths", "fast"),
     "benchmarks/RESULTS.md": (
         *("dodge", "dodge_sface", "style", "diffusion", "diffusion_low", "diffusion_sface", "makeup"),
         *("held_out", "held_out_sface"),
@@ -211,7 +211,7 @@ def test_pages_show_the_results_that_are_in_the_project(tmp_path: Path, page: st
     assert (tmp_path / "README.md").read_text() == written.read_text()
 
 
-@pytest.mark.parametrize(("method", "name"), [("auto", "auto_sface")])
+@pytest.mark.parametrize(("method", "name"), [("auto", "auto_strengths")])
 def test_strengths_are_those_that_were_measured(method: str, name: str) -> None:
     document = report.read(RESULTS / f"{name}.json")
     measured = {one["key"]: (one["margin"], one["budget"]) for one in document["settings"] if one["method"] == method}
@@ -228,7 +228,7 @@ def test_results_name_no_folder_of_the_machine_that_made_them() -> None:
 
 def test_help_states_the_measured_rates() -> None:
     text = " ".join(CliRunner().invoke(cli, ["protect", "--help"]).output.split())
-    methods = report.read(RESULTS / "auto_sface.json")["methods"]
+    methods = report.read(RESULTS / "auto_strengths.json")["methods"]
     for strength in STRENGTHS["auto"]:
         method = methods[f"auto@{strength}"]
         seen, rate = method["quality"]["ssimulacra2"], method["strong"]["verification"][0]["protected"]
