@@ -192,9 +192,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 RESULTS = Path(report.__file__).parent / "results"
 #: Where results are shown, and which.
 PAGES = {
-    "README.md": ("auto_sface", "auto_panel", "auto", "auto_strengths", "fast"),
+    "README.md": ("auto_sface", "auto_panel", "auto_strengths", "fast"),
     "benchmarks/RESULTS.md": (
-        *("dodge", "dodge_sface", "style", "diffusion", "diffusion_low", "diffusion_sface", "makeup"),
+        *("dodge", "dodge_sface", "style", "auto_former", "auto_sface_former", "diffusion", "diffusion_low"),
+        *("diffusion_sface", "makeup"),
         *("held_out", "held_out_sface"),
         *("ablations", "ablations_style", "ablations_diffusion", "ablations_published", "ablations_distilled"),
         *("literal", "both", "decoy", "impersonate"),
