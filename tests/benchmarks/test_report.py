@@ -232,5 +232,5 @@ def test_help_states_the_measured_rates() -> None:
     methods = report.read(RESULTS / "auto_strengths.json")["methods"]
     for strength in STRENGTHS["auto"]:
         method = methods[f"auto@{strength}"]
-        seen, rate = method["quality"]["ssimulacra2"], method["strong"]["verification"][0]["protected"]
+        seen, rate = method["quality"]["ssimulacra2"], method["strong"]["protected"]
         assert f"{strength} {seen:.0f}, {rate:.0f} %" in text

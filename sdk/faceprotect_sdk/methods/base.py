@@ -49,11 +49,10 @@ class Strength:
         return replace(self, margin=self.margin + margin)
 
 
-#: By method, points on a measured curve, with up to three searches per face (``benchmarks/results/``, dodge.json and style.json,
-#: METHOD@NAME). latent: low 37.8 dB and SSIM 0.979 on the aligned crop, 89 % of faces no longer matched by a recogniser outside the
-#: search; medium 36.7 dB, 0.976, 96 %; high 34.7 dB, 0.968, 99 %. style: 36.6 dB, 0.979, 80 %; 35.0 dB, 0.973, 92 %; 32.6 dB, 0.963, 97 %.
-#: diffusion, fast and auto have those of latent, not yet placed by a curve of their own; auto: 37.8 dB, 0.980, 87 %; 36.6 dB, 0.976, 94 %;
-#: 34.6 dB, 0.969, 99 % (auto.json). makeup, with rose: 31.9 dB, 0.965, 90 %; 30.5 dB, 0.953, 97 %; 29.3 dB, 0.942, 99 % (makeup.json).
+#: By method, how far and how visible, at most. ``auto`` with SFace, SSIMULACRA2 of the aligned crop and people whom the strong judges no
+#: longer match, on average: low 70, 62 %; medium 56, 100 %; high 40, 100 % (``benchmarks/results/auto_strengths.json``, 8 people; medium on
+#: 60: 57, 91 %). latent, diffusion and style stand at guesses in the same unit, not yet placed by a curve. fast and makeup are asked in
+#: the unit of the former budget (squared error, colour, SSIM), under which they were trained.
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00035), "medium": Strength(2.0, 0.0007), "high": Strength(3.0, 0.0013)},
     "diffusion": {"low": Strength(1.5, 0.00035), "medium": Strength(2.0, 0.0007), "high": Strength(3.0, 0.0013)},
