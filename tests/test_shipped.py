@@ -144,7 +144,7 @@ def test_a_photo_is_led_to_a_decoy_that_ships(store: Store, astronaut: bytes) ->
     stated = json.loads((ZOO / "decoys" / "decoys.json").read_text())["recognisers"]
     assert {len(one["decoys"]) for one in stated.values()} == {len(decoys)}
     assert {decoy.pixels.shape for decoy in decoys} == {(256, 256, 3)}
-    with Protector(device="cpu", store=store, goal="decoy", installed_judges=False) as protector:
+    with Protector(device="cpu", store=store, goal="decoy", strength="high", installed_judges=False) as protector:
         result = protector.protect(astronaut)
     face = result.faces[0]
     assert result.status == "protected"
