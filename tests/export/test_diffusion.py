@@ -117,7 +117,7 @@ def engines(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo: Ten
     made = {
         "diffusion-invert": EagerEngine("diffusion-invert", DiffusionInvert(model), {"image": photo}),
         "diffusion-null-text": EagerEngine("diffusion-null-text", NullText(model), null, ["embedding"]),
-        "diffusion-step": EagerEngine("diffusion-step", SearchStep(decode, surrogates), step, ["offset"]),
+        "diffusion-step": EagerEngine("diffusion-step", SearchStep(decode, surrogates, crop=SIDE), step, ["offset"]),
         "diffusion-decode": EagerEngine("diffusion-decode", DiffusionPlain(decode), codes),
     }
     return made
@@ -166,7 +166,7 @@ def moved(sample: dict[str, Tensor], spread: float = 0.1) -> dict[str, Tensor]:
 def test_a_chain_of_links_is_the_fused_step(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo: Tensor) -> None:
     """Loss, penalty, similarities, gradient: one engine, or the denoiser, the decoder and the recognisers one after the other."""
     sample = moved(step_sample(model, surrogates, photo, ALIGNED))
-    fused = EagerEngine("step", SearchStep(DiffusionDecode(model, 3), surrogates), sample, ["offset"])
+    fused = EagerEngine("step", SearchStep(DiffusionDecode(model, 3), surrogates, crop=SIDE), sample, ["offset"])
     latent, maps = sample["latent"], sample["maps_0"]
     noise = {"latent": latent, "time": torch.ones(1), "embedding": sample["embedding_0"], "maps": maps}
     noise |= {"noise_cotangent": latent, "structure_cotangent": torch.ones(1)}
@@ -175,7 +175,7 @@ def test_a_chain_of_links_is_the_fused_step(model: LatentDiffusion, surrogates: 
     chain = DenoisingChain(
         "step", 3, EagerEngine("noise", NoiseLink(model), noise, ["latent"]),
         EagerEngine("decoder", DecoderLink(model.codec), {"latent": latent, "image_cotangent": photo}, ["latent"]),
-        EagerEngine("image", SearchStep(Decoded(), surrogates), image, ["offset"]),
+        EagerEngine("image", SearchStep(Decoded(), surrogates, crop=SIDE), image, ["offset"]),
     )  # fmt: skip
     feeds = {name: value.numpy() for name, value in sample.items()}
     expected, found = fused.run(feeds), chain.run(feeds)
@@ -188,7 +188,7 @@ def test_a_chain_of_links_is_the_fused_step(model: LatentDiffusion, surrogates: 
 @pytest.mark.parametrize("model", [kl], indirect=True)
 def test_exported_step_is_autograd(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo: Tensor, tmp_path: Path) -> None:
     sample = moved(step_sample(model, surrogates, photo, ALIGNED))
-    report, _ = parity_of(SearchStep(DiffusionDecode(model, 3), surrogates), sample, ["offset"], tmp_path)
+    report, _ = parity_of(SearchStep(DiffusionDecode(model, 3), surrogates, crop=SIDE), sample, ["offset"], tmp_path)
     assert report.outputs["grad_offset"].relative_error < 1e-4
     assert report.outputs["loss"].relative_error < 1e-4
 
@@ -200,14 +200,15 @@ def test_gradient_through_fewer_steps_is_another_gradient_of_the_same_loss(
     """``through`` leaves the numbers alone; with 0 the gradient is the decoder's, scaled by what the latent carries over."""
     sample = moved(step_sample(model, surrogates, photo, ALIGNED))
     sample["shares"] = torch.tensor([1.0, 1.0, 0.0, 0.0])
-    made = [gradient_function(SearchStep(DiffusionDecode(model, 3, through), surrogates), ["offset"])(sample) for through in (3, 1, 0)]
+    steps = [SearchStep(DiffusionDecode(model, 3, through), surrogates, crop=SIDE) for through in (3, 1, 0)]
+    made = [gradient_function(step, ["offset"])(sample) for step in steps]
     for one in made[1:]:
         torch.testing.assert_close(one["loss"], made[0]["loss"])
         assert not torch.allclose(one["grad_offset"], made[0]["grad_offset"], rtol=1e-2)
     decode = DiffusionDecode(model, 3)
     end = decode.denoised(sample["latent"] + sample["offset"], sample["times"], sample["moves"], [sample[n] for n in decode.embeddings])[0]
     image = {**sample, "latent": end, "offset": torch.zeros_like(end)}
-    alone = gradient_function(SearchStep(LatentDecodeOf(model), surrogates), ["offset"])(image)["grad_offset"]
+    alone = gradient_function(SearchStep(LatentDecodeOf(model), surrogates, crop=SIDE), ["offset"])(image)["grad_offset"]
     carried = sample["moves"][::2].prod()
     torch.testing.assert_close(made[2]["grad_offset"], carried * alone, rtol=1e-3, atol=1e-6)
 

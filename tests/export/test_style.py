@@ -152,7 +152,7 @@ def test_drawn_codes_are_spread_like_those_of_photos() -> None:
 
 
 def test_the_step_of_style_gives_autograds_gradient(decode: StyleDecode, tmp_path: Path) -> None:
-    step = SearchStep(decode, {"a-net": embedder()}, {"keypoints": KeypointTerm(_points())})
+    step = SearchStep(decode, {"a-net": embedder()}, {"keypoints": KeypointTerm(_points())}, crop=CROP)
     inputs = {**step_inputs(decode, codes()), "shares": torch.full((4,), 0.3), "points": torch.rand(1, COUNT, 2)}
     measured, _ = parity_of(step, inputs, ["offset"], tmp_path)
     assert measured.relative_error < 1e-4
@@ -225,7 +225,8 @@ def test_a_generator_without_an_encoder_is_inverted_and_searched_by_the_same_cod
     given = {**start, "offset": torch.zeros(1, config.numbers), "reach": torch.ones(config.layers + 1)}
     found = inverted(StyleInvert(decode), photo, given, 60)
     assert found[-1] < 0.2 * found[0]
-    step, inputs = SearchStep(decode, {"a-net": embedder()}), step_inputs(decode, {**given, "offset": 0.1 * torch.randn(1, config.numbers)})
+    step = SearchStep(decode, {"a-net": embedder()}, crop=CROP)
+    inputs = step_inputs(decode, {**given, "offset": 0.1 * torch.randn(1, config.numbers)})
     measured, _ = parity_of(step, inputs, ["offset"], tmp_path)
     assert measured.relative_error < 1e-4
 

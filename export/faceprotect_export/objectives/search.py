@@ -81,12 +81,15 @@ class SearchStep(nn.Module):
     that has an attribute ``weight_names`` is called with those keyword arguments.
     """
 
-    def __init__(self, decode: Decode, surrogates: dict[str, nn.Module], terms: dict[str, Term] | None = None) -> None:
+    def __init__(
+        self, decode: Decode, surrogates: dict[str, nn.Module], terms: dict[str, Term] | None = None, crop: int = CROP
+    ) -> None:
+        """``crop``: side of the crops."""
         super().__init__()
         self.decode = decode
         self.surrogates = nn.ModuleDict(surrogates)
         self.terms = nn.ModuleDict(terms or {})
-        self.penalty = Penalty(CROP)
+        self.penalty = Penalty(crop)
 
     def seen(self, image: Tensor, rows: Tensor, cols: Tensor, noise: Tensor) -> Tensor:
         """What the recognisers see of an image [1, 3, S, S]."""
