@@ -117,12 +117,12 @@ def points_moved(keypoints: nn.Module, image: Tensor, original: Tensor) -> Tenso
 def penalty_of(image: Tensor, original: Tensor, shares: Sequence[float] | None = None) -> Tensor:
     """The penalty of the searches, per sample [N]; with the shares of the recipe ``latent``, or others."""
     given = _recipe_shares() if shares is None else tuple(shares)
-    return _penalty()(image, original, image.new_tensor(given))[0]  # type: ignore[no-any-return]
+    return _penalty(image.shape[-1])(image, original, image.new_tensor(given))[0]  # type: ignore[no-any-return]
 
 
 @functools.cache
-def _penalty() -> Penalty:
-    return Penalty(CROP)
+def _penalty(size: int) -> Penalty:
+    return Penalty(size)
 
 
 @functools.cache

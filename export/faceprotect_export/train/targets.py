@@ -107,7 +107,7 @@ class Together:
             (lost + paid(penalty_of(found, crops) / self.budget)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         with torch.no_grad():
-            for _ in range(2):  # the penalty grows with about the square of the offset
+            for _ in range(5):  # the penalty grows with less than the square of a large offset
                 offset *= (self.budget / penalty_of(image(), crops)).sqrt().clamp(0.5, 2.0).reshape(-1, 1, 1, 1)
             return (image() - crops).numpy().astype(np.float16)
 
