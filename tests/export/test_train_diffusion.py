@@ -201,7 +201,7 @@ def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
     photo = 0.3 + 0.4 * torch.rand(2, 3, 32, 32)
     assert rivals.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
     grey = rivals.penalty_of(photo + 0.02, photo)
-    assert all(0.00039 < price < 0.0012 for price in grey.tolist())  # its squared error, and structure lost at the border
+    assert all(0.00039 < price < 0.003 for price in grey.tolist())  # its squared error, and structure lost at the border
 
 
 def test_a_change_in_one_place_costs_more_than_the_same_everywhere() -> None:
