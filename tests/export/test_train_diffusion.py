@@ -200,8 +200,11 @@ def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
     assert float(there) < 0 < float(still)
     photo = 0.3 + 0.4 * torch.rand(2, 3, 32, 32)
     assert rivals.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
-    grey = rivals.penalty_of(photo + 0.02, photo)
-    assert all(0.00039 < price < 0.003 for price in grey.tolist())  # its squared error, and structure lost at the border
+    inside = nn.functional.pad(torch.ones(1, 1, 16, 16), (8, 8, 8, 8))  # as a mask has it: nothing changes at the border
+    squared = float((0.02 * inside).square().mean())
+    prices = [rivals.penalty_of(photo + 0.02 * inside, photo, shares) for shares in ((0.0, 0.0, 0.0), (3.0, 6e-5, 0.8))]
+    assert prices[0].tolist() == pytest.approx([squared] * 2, rel=1e-3)
+    assert (prices[1] > prices[0]).all()
 
 
 def test_a_change_in_one_place_costs_more_than_the_same_everywhere() -> None:
