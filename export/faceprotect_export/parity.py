@@ -78,6 +78,7 @@ def run_onnx(path: Path | str, feeds: Mapping[str, Array], threads: int = 0) -> 
     options.log_severity_level = 3
     # A second copy of all weights, laid out for speed, is not worth its memory for one run.
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # as the backend has it: nothing computes in integers
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
