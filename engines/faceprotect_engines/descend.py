@@ -126,7 +126,7 @@ class _Run:
         self.start = self._start()
         self.variable = self._bounded(self._nudged(self.start))
         self.pulls: list[Array] = []  # gradients [1,3,S,S] of the joined surrogates at the last image
-        self.optimiser = make_optimiser(stage.optimiser)
+        self.optimiser = make_optimiser(stage.optimiser, stage.steps)
         constraint = stage.constraint
         if not self.engine.spec.has_output(stage.gradient):
             raise RecipeError(

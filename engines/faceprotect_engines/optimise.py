@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,7 +13,9 @@ from faceprotect_engines.spec import Array
 
 
 class Optimiser(Protocol):
-    """Descends one variable."""
+    """Descends one variable; `learning_rate` is that of the next step."""
+
+    learning_rate: float
 
     def step(self, variable: Array, gradient: Array) -> Array:
         """The next value, of the same shape and dtype; both arguments have one shape and are left unchanged."""
@@ -34,7 +37,7 @@ class AdamW:
         weight_decay: float = 0.0,
     ) -> None:
         """Torch's defaults but for `weight_decay`, which pulls towards zero and so is off unless asked for."""
-        self._learning_rate = _positive("learning_rate", learning_rate)
+        self.learning_rate = _positive("learning_rate", learning_rate)
         self._beta1, self._beta2 = (_fraction("betas", beta) for beta in betas)
         self._eps = _not_negative("eps", eps)
         self._decay = _not_negative("weight_decay", weight_decay)
@@ -49,9 +52,9 @@ class AdamW:
         self._count += 1
         self._first = self._beta1 * self._first + (1 - self._beta1) * gradient
         self._second = self._beta2 * self._second + (1 - self._beta2) * np.square(gradient)
-        scale = self._learning_rate / (1 - self._beta1**self._count)
+        scale = self.learning_rate / (1 - self._beta1**self._count)
         root = np.sqrt(self._second) / np.sqrt(1 - self._beta2**self._count) + self._eps
-        moved = variable * (1 - self._learning_rate * self._decay) - scale * (self._first / root)
+        moved = variable * (1 - self.learning_rate * self._decay) - scale * (self._first / root)
         return np.asarray(moved, dtype=variable.dtype)
 
 
@@ -65,7 +68,7 @@ class SignMomentum:
         """`learning_rate`: change per step and element; `norm` of the gradient: "l1" or "l2"."""
         if norm not in ("l1", "l2"):
             raise RecipeError(f"optimiser option norm is {norm!r}; give 'l1' or 'l2'")
-        self._learning_rate = _positive("learning_rate", learning_rate)
+        self.learning_rate = _positive("learning_rate", learning_rate)
         self._decay = _not_negative("decay", decay)
         self._order = 1 if norm == "l1" else 2
         self._momentum: Array | None = None
@@ -75,7 +78,7 @@ class SignMomentum:
         norm = float(np.linalg.norm(gradient.ravel(), self._order))
         direction = gradient / norm if norm > 0 else np.zeros_like(gradient)
         self._momentum = direction if self._momentum is None else self._decay * self._momentum + direction
-        return np.asarray(variable - self._learning_rate * np.sign(self._momentum), dtype=variable.dtype)
+        return np.asarray(variable - self.learning_rate * np.sign(self._momentum), dtype=variable.dtype)
 
 
 class GradientDescent:
@@ -83,11 +86,31 @@ class GradientDescent:
 
     def __init__(self, learning_rate: float) -> None:
         """`learning_rate`: the factor on the gradient."""
-        self._learning_rate = _positive("learning_rate", learning_rate)
+        self.learning_rate = _positive("learning_rate", learning_rate)
 
     def step(self, variable: Array, gradient: Array) -> Array:
         """One plain gradient step."""
-        return np.asarray(variable - self._learning_rate * gradient, dtype=variable.dtype)
+        return np.asarray(variable - self.learning_rate * gradient, dtype=variable.dtype)
+
+
+class Annealed:
+    """An optimiser whose learning rate falls along half a cosine: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, one period.
+
+    A search goes far at first, and at the end it settles instead of swinging around what it has found.
+    """
+
+    def __init__(self, optimiser: Optimiser, steps: int, last: float) -> None:
+        """From the optimiser's own learning rate at the first of `steps` to the part `last` of it after them."""
+        self._optimiser, self._steps, self._count = optimiser, steps, 0
+        self._first, self._last = optimiser.learning_rate, _fraction("anneal", last) * optimiser.learning_rate
+        self.learning_rate = self._first
+
+    def step(self, variable: Array, gradient: Array) -> Array:
+        """One step of the optimiser at today's rate."""
+        self._optimiser.learning_rate = self.learning_rate
+        self._count = min(self._count + 1, self._steps)
+        self.learning_rate = self._last + (self._first - self._last) * (1 + math.cos(math.pi * self._count / self._steps)) / 2
+        return self._optimiser.step(variable, gradient)
 
 
 OPTIMISERS: dict[str, Callable[..., Optimiser]] = {
@@ -97,13 +120,17 @@ OPTIMISERS: dict[str, Callable[..., Optimiser]] = {
 }
 
 
-def make_optimiser(settings: Mapping[str, Any]) -> Optimiser:
-    """Optimiser of `{"name": "adamw", "learning_rate": 0.05, ...}`; raises RecipeError for a wrong name or option."""
+def make_optimiser(settings: Mapping[str, Any], steps: int) -> Optimiser:
+    """Optimiser of `{"name": "adamw", "learning_rate": 0.05, ...}`; raises RecipeError for a wrong name or option.
+
+    With `"anneal": part` its learning rate falls to that part over the descent's `steps` (:class:`Annealed`).
+    """
     name = settings.get("name")
     if name not in OPTIMISERS:
         raise RecipeError(f"there is no optimiser {name!r}; choose one of: {', '.join(OPTIMISERS)}")
     try:
-        return OPTIMISERS[name](**{key: value for key, value in settings.items() if key != "name"})
+        optimiser = OPTIMISERS[name](**{key: value for key, value in settings.items() if key not in ("name", "anneal")})
+        return Annealed(optimiser, steps, settings["anneal"]) if "anneal" in settings else optimiser
     except (TypeError, ValueError) as error:
         raise RecipeError(f"optimiser '{name}': {error}") from error
 

@@ -19,7 +19,7 @@ from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import build_dlib_engine
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.objectives.diffusion import Decoded
-from faceprotect_export.objectives.search import LatentDecode
+from faceprotect_export.objectives.search import LatentDecode, SplineDecode
 from faceprotect_export.panel.build import build_panel_engine
 from faceprotect_export.panel.entry import Entry, read_entries
 from faceprotect_export.search_engines import IMAGE, STEP_SURROGATES, SearchSpace, decode_recipe, shipped_step_recipe
@@ -37,6 +37,7 @@ from faceprotect_export.zoo_diffusion import (
 from faceprotect_export.zoo_fast import build_fast
 from faceprotect_export.zoo_makeup import build_makeup
 from faceprotect_export.zoo_style import build_keypoints, build_style_encoder, build_style_invert, build_style_step
+from faceprotect_sdk.align import CROP
 
 
 def build_encoder(sources: Sources, folder: Path) -> None:
@@ -77,6 +78,16 @@ def build_step(sources: Sources, folder: Path) -> None:
 def build_decode(sources: Sources, folder: Path) -> None:
     """``latent-decode``: the image for an offset, forward only."""
     build_engine(decode_recipe(latent_space(sources), sources.crops, program=sources.program), folder)
+
+
+def build_pixels_step(sources: Sources, folder: Path) -> None:
+    """``pixels-step``: one gradient step of the method ``auto``, in pixels of half the resolution."""
+    samples = []
+    for index in range(len(sources.crops)):
+        noise = torch.randn((1, 3, CROP // SplineDecode.apart, CROP // SplineDecode.apart), generator=torch.Generator().manual_seed(index))
+        samples.append({"offset": 0.02 * noise})
+    space = SearchSpace("pixels", SplineDecode(), samples, {"offset": {"layout": "NCHW", "range": (-0.2, 0.2)}}, {})
+    build_engine(shipped_step_recipe(space, sources), folder)
 
 
 def build_image_step(sources: Sources, folder: Path) -> None:
@@ -141,6 +152,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "face-encoder": build_encoder,
     "latent-decode": build_decode,
     "latent-step": build_step,
+    "pixels-step": build_pixels_step,
     "image-step": build_image_step,
     "keypoints": build_keypoints,
     "style-encoder": build_style_encoder,
@@ -158,6 +170,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
 #: Engines that hold the networks of others, and which.
 SHARED: dict[str, tuple[str, ...]] = {
     "latent-step": ("student-conv", "latent-decode"),
+    "pixels-step": ("student-conv",),
     "image-step": ("student-conv",),
     "diffusion-decode": ("latent-decode",),
     "diffusion-invert": ("face-encoder", "diffusion-decode"),

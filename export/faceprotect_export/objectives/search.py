@@ -61,6 +61,33 @@ class LatentDecode(Decode):
         return self.decoder(latent + offset)  # type: ignore[no-any-return]
 
 
+class SplineDecode(Decode):
+    """Coefficients [1, 3, S/2, S/2] of cubic B-splines two pixels apart to a change of the pixels [1, 3, S, S].
+
+    A search in every pixel draws lines of one pixel's width, which no measure of the budget sees; here nothing is thinner than about
+    three. It needs no decoder, and so takes less than half of the time of a step in a latent. Unser, "Splines: a perfect fit for signal
+    and image processing", IEEE SPM 1999, eq. 4.
+    """
+
+    inputs = ("offset",)
+    apart = 2
+
+    def __init__(self, size: int = CROP) -> None:
+        super().__init__()
+        self.register_buffer("spline", cubic_splines(size, self.apart))
+
+    def forward(self, offset: Tensor) -> Tensor:
+        return self.spline @ offset @ self.spline.T  # type: ignore[operator, no-any-return, union-attr]
+
+
+def cubic_splines(size: int, apart: int) -> Tensor:
+    """Matrix [size, size / apart] of cubic B-splines ``apart`` pixels from each other, one a column; rows far from an edge sum to 1."""
+    centres = (torch.arange(size // apart, dtype=torch.float64) + 0.5) * apart - 0.5
+    far = ((torch.arange(size, dtype=torch.float64)[:, None] - centres) / apart).abs()
+    near, tail = 2 / 3 - far**2 + far**3 / 2, (2 - far).clamp(min=0) ** 3 / 6
+    return torch.where(far < 1, near, tail).float()
+
+
 class SearchDecode(nn.Module):
     """Forward only: the image for an offset, and the plain decoding (not clamped, so that it cancels where it overshoots)."""
 
