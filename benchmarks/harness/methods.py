@@ -20,7 +20,6 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, find_faces
-from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import METHODS, SearchRequest, make_method, strength_of
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo
@@ -103,7 +102,7 @@ class Runner:
             self._baseline(crop, surrogates, own, index, rng)
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        changed = paste(source.pixels, difference, face_mask(), face.points, grey=source.grey)
+        changed = paste(source.pixels, difference, self.method.mask, face.points, grey=source.grey)
         return Protected(encode(original.with_pixels(changed), quality=QUALITY), seconds, 1)
 
     def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
@@ -113,7 +112,7 @@ class Runner:
         strength = strength_of(self.setting.method, self.setting.strength)
         target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(
-            crop, face_mask(), {name: -embedding for name, embedding in target.items()},
+            crop, self.method.mask, {name: -embedding for name, embedding in target.items()},
             {s.name: -strength.likeness(s) for s in surrogates}, strength.budget, seed,
             origins={s.name: -float(np.vdot(target[s.name], _unit(s.embed_crop(crop)))) for s in surrogates},
         )  # fmt: skip
@@ -130,7 +129,7 @@ class Runner:
             if self.setting.method == "tip-im" and not rivals:
                 raise UsageError("tip-im needs targets to choose from: put photos into target_images/ beside the pairs")
             references = [[o, *(-r[k] for r in rivals)] for k, o in enumerate(own)]
-        mask, psnr = face_mask(), self.setting.psnr
+        mask, psnr = self.method.mask, self.setting.psnr
         if self.setting.method in LITERAL:
             from harness.literal import gift
 

@@ -2,6 +2,8 @@
 
 `"constants"` are named arrays that the caller need not give, float32: lists of numbers, or `{"zeros": [1, 3, 256, 256]}` of that shape.
 
+`"region"` is for the caller alone: where a method may change what it is given.
+
 A number may be written `"$name"`: the value then comes from the caller's parameters, or from the default in the
 recipe's own `"parameters"`.
 
@@ -137,7 +139,7 @@ def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -
     if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
         raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")
-    _only(document, ("schema", "name", "description", "parameters", "constants", "stages"), "recipe")
+    _only(document, ("schema", "name", "description", "parameters", "constants", "region", "stages"), "recipe")
     defaults = _mapping(document.get("parameters", {}), "recipe, parameters")
     unknown = sorted(set(parameters or {}) - set(defaults))
     if unknown:

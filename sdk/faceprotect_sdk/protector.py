@@ -21,7 +21,6 @@ from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
@@ -204,7 +203,7 @@ class Protector:
                 FaceSession.start(index, face, pixels, before, panel, searched, dependent, self._strength, self._look, decoys)
                 for index, face in enumerate(chosen)
             ]
-        mask = face_mask()
+        mask = self._method.mask
         data = b""
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
         for attempt in range(self.attempts):

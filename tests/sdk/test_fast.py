@@ -57,7 +57,7 @@ def test_fast_goes_further_with_every_attempt_and_never_past_its_budget(store: S
     class Weak:
         """A pass that never is enough, and notes what it is asked for."""
 
-        name, searches = "weak", False
+        name, searches, mask = "weak", False, method.mask
         surrogates, identities = method.surrogates, method.identities
 
         def search(self, request: SearchRequest) -> SearchResult:

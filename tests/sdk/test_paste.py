@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import toy_zoo
 
+from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.store import ZOO
 from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
-from faceprotect_sdk.mask import Ellipse, face_mask
+from faceprotect_sdk.mask import Region, face_mask
 from faceprotect_sdk.paste import paste, support
 
 
@@ -32,7 +35,27 @@ def test_mask_is_soft_and_stays_off_the_crops_edge() -> None:
     assert np.abs(np.diff(mask[0, 0], axis=0)).max() < 0.1
     for x, y in CANONICAL_POINTS:
         assert mask[0, 0, round(y), round(x)] > 0.9
-    assert face_mask(Ellipse(radii=(20, 20))).sum() < mask.sum()
+    assert face_mask(Region(radii=(20, 20))).sum() < mask.sum()
+
+
+def test_a_spared_feature_changes_less_and_nothing_else_does() -> None:
+    plain, spared = face_mask(), face_mask(Region(spared=[(128, 150, 10, 20, 0.6)]))
+    assert spared[0, 0, 150, 128] == pytest.approx(0.4 * plain[0, 0, 150, 128])
+    assert (spared <= plain).all()
+    np.testing.assert_allclose(spared[..., :70], plain[..., :70], atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["auto", "latent"])
+def test_where_a_recipe_may_change_the_crop_stays_off_its_edge(recipe: str) -> None:
+    mask = face_mask(Region.of(load_recipe(ZOO / "recipes" / f"{recipe}.json")))
+    assert mask.min() >= 0 and 0.95 < mask.max() <= 1
+    for edge in (mask[0, 0, 0], mask[0, 0, -1], mask[0, 0, :, 0], mask[0, 0, :, -1]):
+        assert not edge.any()
+
+
+def test_a_region_that_is_none_says_what_one_has() -> None:
+    with pytest.raises(RecipeError, match="region.*centre"):
+        Region.of({"region": {"center": [1, 2]}})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

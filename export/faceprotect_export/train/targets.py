@@ -52,7 +52,7 @@ class Searcher:
     def __init__(self, method: str, steps: int, threads: int) -> None:
         self.search = Search(method, EngineRoom(Store(), "cpu", threads))
         self.search.recipe["parameters"]["steps"] = steps
-        self.strength, self.mask = STRENGTHS[method][STRENGTH], face_mask()
+        self.strength, self.mask = STRENGTHS[method][STRENGTH], self.search.mask
 
     def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
         """The differences [N, 3, S, S] that searches find for crops [N, S, S, 3]."""

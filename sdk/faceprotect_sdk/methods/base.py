@@ -112,6 +112,11 @@ class Method(Protocol):
         """Whether it looks for the smallest change by itself; if not, it is asked for one of a size."""
         ...
 
+    @property
+    def mask(self) -> NDArray[np.float32]:
+        """Where it may change the canonical crop, [1, 1, 256, 256] float32 in 0..1."""
+        ...
+
     def surrogates(self) -> Sequence[EngineRecogniser]:
         """The recognisers that the search descends on; opened at first use."""
         ...

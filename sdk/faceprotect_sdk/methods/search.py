@@ -38,6 +38,7 @@ from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, ru
 from faceprotect_engines.recipe_schema import DescendStage, parse_recipe
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.errors import RecogniserError, UsageError
+from faceprotect_sdk.mask import Region, face_mask
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
 from faceprotect_sdk.panel import joining, panel
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
@@ -81,6 +82,11 @@ class Search:
         if self._recipe is None:
             self._recipe = load_recipe(_recipe_file(self._room.store.roots, self.name))
         return self._recipe
+
+    @property
+    def mask(self) -> NDArray[np.float32]:
+        """Where it may change the canonical crop, [1, 1, 256, 256] float32 in 0..1."""
+        return face_mask(Region.of(self.recipe))
 
     @property
     def step(self) -> str:
