@@ -48,6 +48,9 @@ from faceprotect_sdk.room import EngineRoom
 DODGE = "dodge"
 #: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
 UNSEEN = 0.6
+#: Of the budget, what is left of it for each recogniser that joins beyond the first: the more of them a search knows, the less change it
+#: takes to be taken for a stranger by one that it does not know (``benchmarks/RESULTS.md``).
+FURTHER = 0.88
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
@@ -167,13 +170,14 @@ class Search:
         """Run the recipe on one face; raises what the engine floor raises."""
         self.surrogates()
         forward = _counted(self.recipe, request.progress)
+        budget = request.budget * FURTHER ** max(len(self._extra) - 1, 0)
 
         result = run_recipe(
             self.recipe,
             self._room,
             self._arrays(request),
             seed=request.seed,
-            parameters={"budget": request.budget} if "budget" in self.recipe.get("parameters", ()) else None,
+            parameters={"budget": budget} if "budget" in self.recipe.get("parameters", ()) else None,
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
             deadline=request.deadline,
