@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from faceprotect_sdk import __version__
 from faceprotect_sdk.cli_engines import benchmark, doctor, engines
 from faceprotect_sdk.cli_export import export
+from faceprotect_sdk.cli_options import FILE
 from faceprotect_sdk.cli_report import (
     ProgressLine,
     emit,
@@ -21,9 +23,10 @@ from faceprotect_sdk.cli_report import (
     show_failure,
     show_protect,
 )
-from faceprotect_sdk.errors import ExitCode, UsageError, exit_code_of, worst
+from faceprotect_sdk.errors import ExitCode, ReportError, UsageError, exit_code_of, worst
+from faceprotect_sdk.signals import catch, exit_code_of_stop
+from faceprotect_sdk.streams import prepare
 
-FILE = click.Path(path_type=Path)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -34,7 +37,7 @@ def cli() -> None:
 
     Exit codes: 0 every selected face protected and confirmed; 1 internal error or failed write; 2 usage; 3 no face;
     4 unreadable input; 5 engine or device missing, or failed verification; 6 changed but still matched;
-    130 interrupted. A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
+    130 interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
     """
 
 
@@ -209,10 +212,12 @@ def _guarded(
 
     try:
         code, document = work()
+    except ReportError:
+        raise  # the photo is not to blame, and the next ones could not be reported either
     except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
         code = int(exit_code_of(error))
         if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
-            error = RuntimeError(f"internal error, please report it: {type(error).__name__}: {error}")
+            error = _unforeseen(error)
         document = failure_json(name, error, code)
         if line is not None:
             line.clear()
@@ -220,6 +225,13 @@ def _guarded(
     if as_json:
         emit(document)
     return code
+
+
+def _unforeseen(error: Exception) -> RuntimeError:
+    """What to say of an error that nobody raised on purpose, and where it came from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return RuntimeError(f"internal error, please report it: {type(error).__name__} at {where}: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,21 +245,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stopped:
         click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
-        return int(ExitCode.INTERRUPTED)
+        return exit_code_of_stop(stopped)
     except (FaceprotectError, EngineError) as error:
         show_failure("", error)
         return int(exit_code_of(error))
-    except BrokenPipeError:
-        return int(ExitCode.INTERNAL)
     except SystemExit as leaving:
         return int(leaving.code or 0)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command: a sentence, where Python would print its stack
+        show_failure("", _unforeseen(error))
+        return int(ExitCode.INTERNAL)
     return 0
 
 
 def entry() -> None:
     """Console script."""
+    prepare()
+    catch()
     sys.exit(main())
 
 

@@ -15,7 +15,7 @@ from faceprotect_sdk.protector import Protector
 from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.sheet import sheet, sheet_bytes
-from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, write_atomic
+from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, sweep, write_atomic
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ProtectFiles:
         """``photos``: all inputs, none of which may be an output. The rest are the options of the command."""
         self._inputs = {photo.absolute() for photo in photos}
         self._written: set[Path] = set()
+        self._swept: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
         self._seed, self._faces, self._sheet = seed, faces, sheet
         if sheet is not None and len(photos) > 1 and not is_folder(sheet):
@@ -123,6 +124,9 @@ class ProtectFiles:
             raise OutputError(f"{target}: was written for another photo of this run. Give {source} a run of its own")
         if target.absolute() in self._inputs:
             raise OutputError(f"{target}: is itself to be protected in this run. Leave it out, or choose another -o")
+        if target.parent not in self._swept:
+            sweep(target.parent)
+            self._swept.add(target.parent)
 
     def _write(self, target: Path, data: bytes) -> Path:
         write_atomic(target, data, force=self._force)
