@@ -43,7 +43,7 @@ def cli() -> None:
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say what the engines run on."""
-    command = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")(command)
+    command = click.option("--threads", type=click.IntRange(1), help="CPU threads, at most one a core (default: all cores).")(command)
     return click.option(
         "--device",
         default="auto",

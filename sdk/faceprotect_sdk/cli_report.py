@@ -101,7 +101,8 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
         click.echo(f"  {missing(result)}. {advice(result)}")
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
-        click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
+        where = f" at {_box(face.box)}" if len(result.faces) > 1 else ""
+        click.echo(f"  face {face.index + 1}{where}: {face.status}{towards}, {face.steps} steps; {face.quality}")
         _show_verdicts(face.verdicts)
     if sheet is not None:
         click.echo(f"  before, after and difference: {printable(sheet)}")
@@ -113,9 +114,14 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
 
 def missing(result: ProtectResult) -> str:
     """Which recogniser still matches by how much, within the change that this strength allows."""
-    matched = [(one.excess, face.index + 1, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
-    excess, face, name = max(matched)
-    return f"within the change that strength {result.strength} allows, {name} still matches face {face}, by {excess:.3f} of similarity"
+    matched = [(one.excess, face, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
+    excess, face, name = max(matched, key=lambda found: found[0])
+    which = f"face {face.index + 1}, box {_box(face.box)}," if len(result.faces) > 1 else f"face {face.index + 1},"
+    return f"within the change that strength {result.strength} allows, {name} still matches {which} by {excess:.3f} of similarity"
+
+
+def _box(box: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.0f}' for value in box)})"
 
 
 def advice(result: ProtectResult) -> str:
@@ -148,5 +154,4 @@ def show_faces(photo: Path, faces: Sequence[Face]) -> None:
     """Detected faces as text."""
     click.echo(f"{printable(photo)}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
     for index, face in enumerate(faces):
-        box = ", ".join(f"{value:.0f}" for value in face.box)
-        click.echo(f"  {index + 1}: box ({box}), score {face.score:.2f}")
+        click.echo(f"  {index + 1}: box {_box(face.box)}, score {face.score:.2f}")
