@@ -76,7 +76,12 @@ faces_option = click.option(
 
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
+@click.option(
+    "-o", "--output", type=FILE,
+    help="File (one photo), folder, or - for standard output (one photo; the report goes to stderr). Default: PHOTO_protected.EXT beside "
+    "it, and standard output for standard input.",
+)
+@click.option("-r", "--recursive", is_flag=True, help="Protect the JPEG, PNG and WebP photos in folders among PHOTOS, and below.")
 @click.option(
     "--method", default="auto", show_default=True,
     help="auto: a search of 32 steps; latent: the same with 60; fast: one pass of a network, not enough for every face, and plain to see; "
@@ -120,11 +125,21 @@ faces_option = click.option(
 @panel_options
 @device_options
 @json_option
-def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
-    """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched."""
+def protect(photos: tuple[Path, ...], output: Path | None, recursive: bool, as_json: bool, **options: Any) -> None:
+    """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched.
+
+    "-" among PHOTOS is standard input. A name that begins with a dash comes after "--": protect -- -me.jpg
+    """
     from faceprotect_sdk.protect_files import ProtectFiles
+    from faceprotect_sdk.walk import STREAM, photos_in
     from faceprotect_sdk.write import is_folder
 
+    photos = photos_in(photos, recursive=recursive)
+    if output is None and photos == (STREAM,):
+        output = STREAM
+    to_stdout = output == STREAM
+    if to_stdout and (as_json or len(photos) > 1):
+        raise UsageError("standard output takes one photo and nothing else: leave out --json, give one photo, or name a folder with -o")
     if output is not None and len(photos) > 1 and not is_folder(output):
         raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
     codes: list[int] = []
@@ -140,7 +155,7 @@ def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **opti
                     document["sheet"] = str(made.sheet) if made.sheet else None
                 line.clear()
                 if not as_json:
-                    show_protect(photo, written, result, made.sheet)
+                    show_protect(photo, written, result, made.sheet, err=to_stdout)
                 return int(result.exit_code), document
 
             codes.append(_guarded(str(photo), one, as_json, line))
@@ -242,6 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = None if arguments is None else list(arguments)
         cli.main(args=given, prog_name="faceprotect-sdk", standalone_mode=False)
+    except click.NoSuchOption as error:
+        error.show()
+        click.echo('The name of a file that begins with a dash comes after "--".', err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

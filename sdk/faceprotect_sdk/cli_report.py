@@ -92,24 +92,24 @@ def show_failure(name: str, error: BaseException) -> None:
     click.echo(f"error: {printable(prefix + message)}", err=True)
 
 
-def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None) -> None:
-    """A protection as text; ``sheet``: where its picture is."""
+def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None, *, err: bool = False) -> None:
+    """A protection as text; ``sheet``: where its picture is; ``err``: on stderr, where stdout takes the photo."""
     arrow = f" -> {printable(written)}" if written else ""
     nothing = "" if written else "; nothing was written"
-    click.echo(f"{printable(photo)}{arrow}: {_STATUS[result.status]}{nothing}")
+    click.echo(f"{printable(photo)}{arrow}: {_STATUS[result.status]}{nothing}", err=err)
     if result.status == "still_matched":
-        click.echo(f"  {missing(result)}. {advice(result)}")
+        click.echo(f"  {missing(result)}. {advice(result)}", err=err)
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         where = f" at {_box(face.box)}" if len(result.faces) > 1 else ""
-        click.echo(f"  face {face.index + 1}{where}: {face.status}{towards}, {face.steps} steps; {face.quality}")
-        _show_verdicts(face.verdicts)
+        click.echo(f"  face {face.index + 1}{where}: {face.status}{towards}, {face.steps} steps; {face.quality}", err=err)
+        _show_verdicts(face.verdicts, err)
     if sheet is not None:
-        click.echo(f"  before, after and difference: {printable(sheet)}")
+        click.echo(f"  before, after and difference: {printable(sheet)}", err=err)
     total = sum(result.timings.values())
-    click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
+    click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s", err=err)
     for note in result.notes:
-        click.echo(f"  note: {note}")
+        click.echo(f"  note: {note}", err=err)
 
 
 def missing(result: ProtectResult) -> str:
@@ -143,11 +143,11 @@ def show_check(original: Path, protected: Path, result: CheckResult) -> None:
         click.echo(f"  note: {note}")
 
 
-def _show_verdicts(verdicts: Sequence[Verdict]) -> None:
+def _show_verdicts(verdicts: Sequence[Verdict], err: bool = False) -> None:
     for one in verdicts:
         word = "matched" if one.matched else "not matched"
         towards = "" if one.decoy is None else f", to the decoy {one.decoy:+.3f}"
-        click.echo(f"    {one.recogniser:<22} {one.figure:<42} {word:<12} ({one.part}{towards})")
+        click.echo(f"    {one.recogniser:<22} {one.figure:<42} {word:<12} ({one.part}{towards})", err=err)
 
 
 def show_faces(photo: Path, faces: Sequence[Face]) -> None:
