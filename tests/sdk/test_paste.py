@@ -109,4 +109,4 @@ def test_a_face_without_colours_gets_none(tone: str, alike: bool, levels: int) -
     changed = paste(wide, _difference(mask), mask, _points(0.8, (150.0, 150.0))).astype(np.int32) - wide
     assert np.abs(changed).max() > levels / 50
     apart = (changed.max(2) - changed.min(2)).max()
-    assert (apart <= levels // 255) == alike
+    assert (apart <= 3 * (levels // 255)) == alike  # rounding, and pixels that are black already
