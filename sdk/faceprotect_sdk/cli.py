@@ -140,6 +140,8 @@ def protect(photos: tuple[Path, ...], output: Path | None, recursive: bool, as_j
     to_stdout = output == STREAM
     if to_stdout and (as_json or len(photos) > 1):
         raise UsageError("standard output takes one photo and nothing else: leave out --json, give one photo, or name a folder with -o")
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("the photo would be printed on the terminal. Send it to a file: > FILE, or name one with -o")
     if output is not None and len(photos) > 1 and not is_folder(output):
         raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
     codes: list[int] = []

@@ -63,7 +63,8 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            # takes the lowest number that is free, which is this one; a closed stdout stays one that cannot be written
+            os.open(os.devnull, os.O_WRONLY if number == _STDERR else os.O_RDONLY)
     sys.stdout = _stream(sys.stdout, _STDOUT, _Report)
     sys.stderr = _stream(sys.stderr, _STDERR, _Messages)
 
