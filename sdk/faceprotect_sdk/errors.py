@@ -59,6 +59,12 @@ class WriteError(FaceprotectError):
     exit_code = ExitCode.INTERNAL
 
 
+class ReportError(FaceprotectError):
+    """Standard output refuses what is to be printed: it is full, or its reader has gone. No photo is to blame."""
+
+    exit_code = ExitCode.INTERNAL
+
+
 class UnreadableInput(FaceprotectError):
     """The input is not a photo that can be protected: truncated, empty, mislabelled, animated, too large."""
 
@@ -75,6 +81,12 @@ class NotProtected(FaceprotectError):
     """A result that is not protected was asked to be saved as if it were."""
 
     exit_code = ExitCode.STILL_MATCHED
+
+
+class NoFace(NotProtected):
+    """There is no face in a photo that needs one."""
+
+    exit_code = ExitCode.NO_FACE
 
 
 def worst(codes: Iterable[int]) -> ExitCode:

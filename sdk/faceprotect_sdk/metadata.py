@@ -7,12 +7,17 @@ owner, descriptions and comments, serial numbers, the embedded thumbnail (it sho
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112
+#: Keys of ``Image.info`` under which Pillow puts XMP and "raw profiles".
+_XMP = ("xmp", "XML:com.adobe.xmp")
+_RAW_PROFILES = ("Raw profile type exif", "Raw profile type APP1")
+_XMP_TURN = re.compile(rb"tiff:Orientation(?:=\"|>)[2-8]")
 EXIF_IFD = 0x8769
 #: Make, model, resolution, date, colour positioning.
 MAIN_TAGS = frozenset({0x010F, 0x0110, ORIENTATION, 0x011A, 0x011B, 0x0128, 0x0132, 0x0213})
@@ -60,6 +65,45 @@ def orientation_only(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif.tobytes() if orientation != 1 else b""
+
+
+def stored_exif(image: Image.Image) -> Image.Exif:
+    """The image's EXIF without what Pillow reads elsewhere: an orientation in XMP, or all of a "raw profile" in a PNG's text.
+
+    Viewers turn photos by EXIF alone: an orientation from there, applied and written as EXIF, would turn what was upright.
+    """
+    from PIL import Image
+
+    exif, block = image.getexif(), image.info.get("exif")
+    own = Image.Exif()
+    if block:
+        own.load(block)
+    elif any(key in image.info for key in _RAW_PROFILES):
+        return own
+    if ORIENTATION not in own and any(key in image.info for key in _XMP):
+        exif.pop(ORIENTATION, None)
+    return exif
+
+
+def foreign_orientation(image: Image.Image, exif: Image.Exif) -> bool:
+    """Whether XMP or a raw profile states an orientation that is not among the ``exif`` of :func:`stored_exif`."""
+    if ORIENTATION in exif:
+        return False
+    stated = [image.info[key] for key in _XMP if key in image.info]
+    in_xmp = any(_XMP_TURN.search(text if isinstance(text, bytes) else str(text).encode()) for text in stated)
+    return in_xmp or ("exif" not in image.info and any(_turns(str(image.info.get(key, ""))) for key in _RAW_PROFILES))
+
+
+def _turns(profile: str) -> bool:
+    """Whether a raw profile (a name, a length, and hex digits, a line each at least) holds an orientation other than upright."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(bytes.fromhex("".join(profile.split("\n")[3:])))
+        return orientation_of(exif) != 1
+    except Exception:  # noqa: BLE001 - foreign bytes again; what cannot be read turns nothing
+        return False
 
 
 def orientation_of(exif: Image.Exif) -> int:

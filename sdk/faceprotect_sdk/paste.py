@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.align import CROP, Points, crop_transform, invert
 from faceprotect_sdk.photo import Pixels
+from faceprotect_sdk.tone import monochrome
 
 _MARGIN = 2
 _BAND = 512
@@ -92,7 +93,7 @@ def paste(
     ``pixels``: RGB [H, W, 3] uint8 or uint16, not modified. ``difference``: [3, 256, 256] or [1, 3, 256, 256] float32,
     RGB on the scale where the photo is 0..1, already weighted by the mask. ``mask``: [1, 1, 256, 256]; where it is zero
     the result equals ``pixels`` bit for bit. ``points``: the five points the crop was aligned by. ``grey``: all three
-    channels change alike. Returns a new array of the same dtype.
+    channels change alike; so they do where the face itself is black and white, or toned in one hue. Returns a new array of the same dtype.
     """
     height, width = pixels.shape[:2]
     result: Pixels = pixels.copy()
@@ -100,11 +101,17 @@ def paste(
     if region is None:
         return result
     change = np.ascontiguousarray(difference.reshape(3, CROP, CROP).transpose(1, 2, 0), np.float32)
-    if grey:
+    if grey or monochrome(_middle(pixels[region.rows, region.cols])):
         change = np.repeat((change @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
     for band in region.bands():
         result[band.rows, band.cols] = _changed(pixels[band.rows, band.cols], change, mask, band)
     return result
+
+
+def _middle(patch: Pixels) -> Pixels:
+    """Its inner half in both directions: the face without what is around it."""
+    height, width = patch.shape[:2]
+    return patch[height // 4 : height - height // 4, width // 4 : width - width // 4]
 
 
 def _changed(pixels: Pixels, change: NDArray[np.float32], mask: NDArray[np.float32], band: Region) -> Pixels:

@@ -7,17 +7,20 @@ grey, 16 bits of a PNG. Dropped: see :mod:`faceprotect_sdk.metadata`.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.errors import UnreadableInput, UsageError
-from faceprotect_sdk.metadata import clean_exif, orientation_of, orientation_only
+from faceprotect_sdk.container import PNG_SIGNATURE, colour_chunks, left_out, png_chunks, unusual_colours
+from faceprotect_sdk.errors import FaceprotectError, UnreadableInput, UsageError
+from faceprotect_sdk.metadata import clean_exif, foreign_orientation, orientation_of, orientation_only, stored_exif
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,8 +38,11 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
     "WEBP": (".webp",),
 }
+#: Colour types of a PNG's header chunk (its byte 25): grey, and grey with alpha, which OpenCV gives as four channels.
+_GREY_TYPES = (0, 4)
 #: PIL modes of 16-bit grey; "I" is how older versions of Pillow open such a PNG.
 _DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
+_TRANSPARENT = "the transparent colour became an alpha channel"
 _CONTAINER: dict[str, Container] = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WEBP"}
 
 
@@ -46,8 +52,8 @@ class Photo:
 
     ``pixels``: upright RGB [H, W, 3], uint8 0..255, or uint16 0..65535 from a 16-bit PNG. ``alpha``: [H, W] of the same
     dtype or None. ``grey``: the file has one colour channel (``pixels`` repeats it). ``orientation``: EXIF 1..8 of the
-    file, already applied to ``pixels``. ``exif``: cleaned EXIF block (may be empty). ``lossless``: the container holds
-    exact pixels. ``notes``: what could not be kept.
+    file, already applied to ``pixels``. ``exif``: cleaned EXIF block (may be empty). ``colour``: of a PNG, the chunks that
+    describe its colours, kind to content. ``lossless``: the container holds exact pixels. ``notes``: what could not be kept.
     """
 
     pixels: Pixels
@@ -57,6 +63,7 @@ class Photo:
     orientation: int = 1
     icc: bytes | None = None
     exif: bytes = b""
+    colour: Mapping[bytes, bytes] = field(default_factory=dict)
     dpi: tuple[float, float] | None = None
     lossless: bool = False
     path: Path | None = None
@@ -111,10 +118,16 @@ def load(source: PhotoLike, *, channel_order: ChannelOrder = "rgb") -> Photo:
 
 def _from_path(path: Path) -> Photo:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableInput(f"{path}: {size / 2**20:.0f} MB is more than a photo; the limit is 512 MB")
+        found = path.stat()
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise UnreadableInput(f"{path}: is a pipe or a device, which could block the run. Save the photo to a file first")
+        if found.st_size > MAX_BYTES:
+            raise UnreadableInput(f"{path}: {found.st_size / 2**20:.0f} MB is more than a photo; the limit is 512 MB")
+        if stat.S_ISDIR(found.st_mode):
+            raise UnreadableInput(f"{path}: is a folder. Add --recursive to protect the photos in it")
         data = path.read_bytes()
+    except ValueError as error:
+        raise UnreadableInput(f"{str(path)!r}: no file can be called so ({error}). Check the path") from error
     except OSError as error:
         reason = error.strerror or error
         raise UnreadableInput(f"{path}: cannot be read ({reason}). Check the path and its rights") from error
@@ -169,7 +182,9 @@ def _decode(data: bytes, where: str) -> Photo:
         raise UnreadableInput(f"{where}: far more pixels than the limit of {limit}. Scale it down first") from error
     except UnidentifiedImageError as error:
         raise UnreadableInput(f"{where}: not a JPEG, PNG or WebP photo. Convert it to JPEG first") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (FaceprotectError, MemoryError):
+        raise
+    except Exception as error:  # Pillow reads foreign bytes here, and fails in as many ways as there are
         raise UnreadableInput(f"{where}: damaged ({error}). Copy it again from where it came") from error
 
 
@@ -188,7 +203,8 @@ def _from_opened(image: Image.Image, data: bytes, where: str) -> Photo:
         raise UnreadableInput(f"{where}: truncated or damaged ({error}). Copy it again from where it came") from error
     lossless = container == "PNG" or (container == "WEBP" and _lossless_webp(data))
     photo = _from_pil(image, container, lossless) if deep is None else _from_deep(image, deep, where)
-    return photo
+    colour = colour_chunks(data) if container == "PNG" else {}
+    return replace(photo, colour=colour, notes=(*photo.notes, *unusual_colours(colour), *left_out(data, container)))
 
 
 def _from_pil(image: Image.Image, container: Container | None = None, lossless: bool | None = None) -> Photo:
@@ -206,14 +222,36 @@ def _from_pil(image: Image.Image, container: Container | None = None, lossless: 
     base = _common(image, chosen, (chosen == "PNG") if lossless is None else lossless)
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in _DEEP_GREY:
-        pixels = np.repeat(np.clip(np.asarray(image), 0, 65535).astype(np.uint16)[..., None], 3, 2)
-        return _upright(replace(base, container="PNG", lossless=True, pixels=pixels, grey=True))
+        return _upright(_with_integers(replace(base, container="PNG", lossless=True, grey=True), image))
     if image.mode == "CMYK":
         base = replace(base, icc=None)
     image, notes = _to_rgb_mode(image)
     pixels = np.asarray(image.convert("RGB"))
     alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
     return _upright(replace(base, pixels=pixels, alpha=alpha, grey=grey, notes=base.notes + notes))
+
+
+def _with_integers(base: Photo, image: Image.Image) -> Photo:
+    """Grey of 16 bits, or the integers of mode I: those up to 255 are of 8 bits, where no file says otherwise."""
+    values = np.asarray(image)
+    if image.mode == "I" and image.format is None:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            remedy = "Scale them to 0..255 and convert it: image.convert('L')"
+            raise UsageError(f"a PIL image of mode I has values from {low} to {high}. {remedy}")
+        if high <= 255:
+            note = "integers up to 255 (mode I) were read as grey of 8 bits"
+            return replace(base, pixels=np.repeat(values.astype(np.uint8)[..., None], 3, 2), notes=(*base.notes, note))
+    grey = np.clip(values, 0, 65535).astype(np.uint16)
+    colour = np.repeat(grey[..., None], 3, 2)
+    see_through = image.info.get("transparency")
+    if not isinstance(see_through, int):
+        return replace(base, pixels=colour)
+    return replace(base, pixels=colour, alpha=_opaque_but(grey == see_through), notes=(*base.notes, _TRANSPARENT))
+
+
+def _opaque_but(see_through: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    return np.where(see_through, 0, 65535).astype(np.uint16)
 
 
 def _load_pil(image: Image.Image) -> None:
@@ -233,11 +271,13 @@ def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
     notes: tuple[str, ...] = ()
     # A damaged block must not be copied blindly (it may hold a place) nor stop the photo, nor turn it.
     try:
-        exif = image.getexif()
+        exif = stored_exif(image)
         orientation = orientation_of(exif)
         kept, damaged = clean_exif(exif)
         if damaged:
             notes = (f"{damaged} damaged EXIF tags were left out",)
+        if foreign_orientation(image, exif):
+            notes += ("an orientation outside EXIF (XMP or a raw profile) was left out: viewers do not turn the photo by it",)
     except Exception as error:  # noqa: BLE001 - Pillow reads foreign bytes here, and fails in as many ways as there are
         kept = orientation_only(orientation)
         notes = (f"EXIF was damaged and left out ({type(error).__name__})",)
@@ -257,7 +297,7 @@ def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
 def _to_rgb_mode(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """The image in mode RGB, RGBA, L or LA, and notes of what changed."""
     if image.mode in ("RGB", "L") and "transparency" in image.info:  # one colour that means transparent
-        return image.convert("RGBA" if image.mode == "RGB" else "LA"), ("the transparent colour became an alpha channel",)
+        return image.convert("RGBA" if image.mode == "RGB" else "LA"), (_TRANSPARENT,)
     if image.mode in ("RGB", "RGBA", "L", "LA"):
         return image, ()
     if image.mode == "CMYK":
@@ -266,9 +306,14 @@ def _to_rgb_mode(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         return image.convert("RGBA" if "transparency" in image.info else "RGB"), ("the palette became true colour",)
     if image.mode == "1":
         return image.convert("L"), ("black and white became 8-bit grey",)
+    if image.mode in ("La", "RGBa"):
+        return image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode]), ("colours multiplied with alpha were divided again",)
     if image.mode == "F":
         raise UsageError("a PIL image of mode F has no known range. Scale it to 0..255 and convert it: image.convert('L')")
-    return image.convert("RGBA" if "A" in image.mode or "a" in image.mode else "RGB"), ()
+    try:
+        return image.convert("RGBA" if image.mode == "PA" else "RGB"), ()
+    except ValueError as error:
+        raise UsageError(f"a PIL image of mode {image.mode} cannot be read. Convert it first: image.convert('RGB')") from error
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -299,7 +344,7 @@ def _lossless_webp(data: bytes) -> bool:
 
 def _deep_png(data: bytes) -> bytes | None:
     """The data, when it is a PNG with 16 bits per channel (byte 24 is the bit depth of the header chunk)."""
-    return data if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 and data[24] == 16 else None
+    return data if data[:8] == PNG_SIGNATURE and len(data) > 25 and data[24] == 16 else None
 
 
 def _from_deep(image: Image.Image, data: bytes, where: str) -> Photo:
@@ -313,16 +358,20 @@ def _from_deep(image: Image.Image, data: bytes, where: str) -> Photo:
     raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16:
         raise UnreadableInput(f"{where}: the 16-bit PNG cannot be decoded. Save it again with another program")
-    colour, alpha, grey = _split_deep(raw)
+    colour, alpha = _split_deep(raw)
     base = _common(image, "PNG", True)
-    return _upright(replace(base, pixels=colour, alpha=alpha, grey=grey))
+    hidden = next((content for kind, content, _ in png_chunks(data) if kind == b"tRNS"), b"")
+    if alpha is None and len(hidden) in (2, 6):
+        base = replace(base, notes=(*base.notes, _TRANSPARENT))
+        alpha = _opaque_but((colour == np.frombuffer(hidden, ">u2")).all(2))
+    return _upright(replace(base, pixels=colour, alpha=alpha, grey=data[25] in _GREY_TYPES))
 
 
-def _split_deep(raw: NDArray[Any]) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, bool]:
+def _split_deep(raw: NDArray[Any]) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
     if raw.ndim == 2:
-        return np.repeat(raw[..., None], 3, 2), None, True
+        return np.repeat(raw[..., None], 3, 2), None
     alpha = np.ascontiguousarray(raw[..., 3]) if raw.shape[2] == 4 else None
-    return np.ascontiguousarray(raw[..., 2::-1]), alpha, False
+    return np.ascontiguousarray(raw[..., 2::-1]), alpha
 
 
 def _upright(photo: Photo) -> Photo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,14 @@ from types import TracebackType
 
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.errors import OutputError, UsageError
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo import Photo, load
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
 from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.sheet import sheet, sheet_bytes
-from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, write_atomic
+from faceprotect_sdk.walk import STREAM
+from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, sweep, write_atomic
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class ProtectFiles:
         """``photos``: all inputs, none of which may be an output. The rest are the options of the command."""
         self._inputs = {photo.absolute() for photo in photos}
         self._written: set[Path] = set()
+        self._swept: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
         self._seed, self._faces, self._sheet = seed, faces, sheet
         if sheet is not None and len(photos) > 1 and not is_folder(sheet):
@@ -95,7 +98,9 @@ class ProtectFiles:
         The outputs are checked before the work begins. Raises what ``load``, ``Protector.protect`` and ``write_atomic``
         raise; a failure leaves no file.
         """
-        photo = load(path)
+        photo = load(sys.stdin.buffer.read() if path == STREAM else path)
+        if self._output == STREAM:
+            return self._to_stdout(photo, progress)
         target = output_path(photo, self._output)
         beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
         picture = None if self._sheet is None else sheet_path(path, self._sheet)
@@ -116,6 +121,17 @@ class ProtectFiles:
         drawn = sheet(photo.rgb8(), load(data).rgb8(), result.faces)
         return Outcome(result, written, self._write(picture, sheet_bytes(drawn, picture.suffix)))
 
+    def _to_stdout(self, photo: Photo, progress: ProgressCallback | None) -> Outcome:
+        """The same with the bytes on standard output, unless the photo is still matched."""
+        if self._sheet is not None or self._keep_unconfirmed:
+            raise UsageError("standard output takes the photo alone: leave out --sheet and --keep-unconfirmed, or name a file with -o")
+        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        if result.image is None:
+            return Outcome(result, None, None)
+        sys.stdout.buffer.write(result.image)
+        sys.stdout.buffer.flush()
+        return Outcome(result, STREAM, None)
+
     def _check(self, target: Path, source: Path) -> None:
         """Raise OutputError for a target that cannot be written, or that would replace another photo of this run."""
         check_output(target, source, force=self._force)
@@ -123,6 +139,9 @@ class ProtectFiles:
             raise OutputError(f"{target}: was written for another photo of this run. Give {source} a run of its own")
         if target.absolute() in self._inputs:
             raise OutputError(f"{target}: is itself to be protected in this run. Leave it out, or choose another -o")
+        if target.parent not in self._swept:
+            sweep(target.parent)
+            self._swept.add(target.parent)
 
     def _write(self, target: Path, data: bytes) -> Path:
         write_atomic(target, data, force=self._force)

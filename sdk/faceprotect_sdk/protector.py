@@ -6,6 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import get_args
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
+from faceprotect_sdk.arguments import listed, whole
 from faceprotect_sdk.check import check_photos
 from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
@@ -83,12 +86,11 @@ class Protector:
             raise UsageError(f"there is no goal '{goal}'; choose one of: {', '.join(get_args(Goal))}")
         if decoy is not None and goal != "decoy":
             raise UsageError(f"decoy '{decoy}' needs the goal decoy, this is {goal}")
-        if not 1 <= quality <= 100:
-            raise UsageError(f"quality must be 1 to 100, got {quality}")
-        if attempts < 1:
-            raise UsageError(f"attempts must be at least 1, got {attempts}")
-        if time_budget is not None and not time_budget > 0:
-            raise UsageError(f"time_budget must be above 0 seconds, got {time_budget}")
+        quality, attempts = whole("quality", quality, 1, 100), whole("attempts", attempts, 1)
+        threads = None if threads is None else whole("threads", threads, 1)
+        surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
+        if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
+            raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
         self.strength = str(strength)
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
@@ -103,6 +105,7 @@ class Protector:
         self._judges: list[Recogniser] | None = None
         self._decoy = decoy
         self._read_decoys: Decoys | None = None
+        self._closed = False
         self._lock = threading.RLock()
 
     def __enter__(self) -> Protector:
@@ -116,8 +119,9 @@ class Protector:
         self.close()
 
     def close(self) -> None:
-        """Release every engine. The protector must not be used afterwards."""
+        """Release every engine. What is asked of the protector afterwards is refused with UsageError; closing it again does nothing."""
         with self._lock:
+            self._closed = True
             for recogniser in self._judges or ():
                 release = getattr(recogniser, "close", None)
                 if release is not None:
@@ -133,6 +137,7 @@ class Protector:
     def faces(self, photo: PhotoLike, *, channel_order: ChannelOrder = "rgb") -> tuple[Face, ...]:
         """Faces of a photo, largest first, in pixels of the upright photo. Raises like :func:`photo.load`."""
         with self._lock:
+            self._check_open()
             return self._detect(load(photo, channel_order=channel_order).rgb8())
 
     def protect(
@@ -154,18 +159,22 @@ class Protector:
         Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
         selected face on the encoded bytes. Raises UnreadableInput, UsageError, and errors of the engine floor.
         """
-        if not 0 <= seed < _SEED_LIMIT:
-            raise UsageError(f"seed must be 0 or more and below 2**63, got {seed}")
+        seed = whole("seed", seed, 0, _SEED_LIMIT - 1)
         watch = Stopwatch()
         with self._lock:
+            self._check_open()
             with watch("decode"):
                 source = load(photo, channel_order=channel_order)
                 pixels = source.rgb8()
             with watch("detect"):
+                faces = faces if isinstance(faces, str) else listed("faces", faces)
                 chosen, found = select(pixels, faces, self._detect)
             _report(progress, Progress("detect", 0, len(chosen), 1, 1))
             if not chosen:
                 return self._result(source, (), found, None, seed, watch)
+            if not isinstance(faces, str) and len(chosen) < len(faces):
+                twice = f"{len(faces)} faces were given, and are {len(chosen)}: one given twice, or in two boxes, was changed once"
+                source = replace(source, notes=(*source.notes, twice))
             return self._protect_faces(source, pixels, chosen, found, seed, progress, watch)
 
     def check(self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all") -> CheckResult:
@@ -175,11 +184,16 @@ class Protector:
         on. Raises like :meth:`protect`.
         """
         with self._lock:
+            self._check_open()
             notes: list[str] = []
             searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
             panel = judge.unique([*searched, *self._panel()])
             first, second = load(original), load(protected)
             return check_photos(first, second, faces, panel, self._dependent(panel), self._detect, tuple(notes), self._mesh())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this protector is closed. Open another: Protector(...), or move the call into its with block")
 
     def _protect_faces(
         self,

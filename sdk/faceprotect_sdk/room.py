@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.store import Store
@@ -43,7 +43,7 @@ class EngineRoom:
     @property
     def cores(self) -> int:
         """Cores that the engines may use."""
-        return self.threads or available_cores()
+        return bounded(self.threads)
 
     def _device_of(self, engine: str | Path) -> str:
         if self.device in ONE_SIZE and any(None in tensor.shape for tensor in self.manifest(engine).inputs):

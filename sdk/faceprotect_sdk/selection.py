@@ -15,6 +15,8 @@ from faceprotect_sdk.faces import Face, shifted
 Selection = Literal["all", "largest"] | Sequence[Any]
 Detect = Callable[[NDArray[np.uint8]], tuple[Face, ...]]
 _MARGIN = 0.5
+#: Centres nearer than this part of the points' spread, and spreads nearer than this ratio, are one face.
+_APART, _LARGER = 0.7, 2.0
 
 
 def select(pixels: NDArray[np.uint8], selection: Selection, detect: Detect) -> tuple[tuple[Face, ...], int]:
@@ -22,17 +24,43 @@ def select(pixels: NDArray[np.uint8], selection: Selection, detect: Detect) -> t
 
     ``pixels``: uint8 RGB [H, W, 3]. A box is searched for the one face whose centre is nearest its own. Where one box
     holds no face none is returned, and the number says how many do: the app's faces are confirmed all or not at all.
-    Raises UsageError for anything else.
+    One face that is given twice, or lies in two of the boxes, counts once. Raises UsageError for anything else.
     """
     if isinstance(selection, str):
         if selection not in ("all", "largest"):
             raise UsageError(f"faces must be 'all', 'largest' or a list of faces, got {selection!r}")
         found = detect(pixels)
         return (found if selection == "all" else found[:1]), len(found)
-    faces = [_own_face(pixels, item, detect) for item in selection]
-    if any(face is None for face in faces):
-        return (), sum(face is not None for face in faces)  # an app's face that is not there: nothing is confirmed
-    return tuple(face for face in faces if face is not None), len(faces)
+    try:
+        items = list(selection)
+    except TypeError as error:
+        raise UsageError(f"faces must be 'all', 'largest' or a list of faces, got {selection!r}") from error
+    found_or_not = [_own_face(pixels, item, detect) for item in items]
+    faces = _distinct([face for face in found_or_not if face is not None])
+    if any(face is None for face in found_or_not):
+        return (), len(faces)  # an app's face that is not there: nothing is confirmed
+    return tuple(faces), len(faces)
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """Every face once: two changes of one face would add up."""
+    kept: list[Face] = []
+    for face in faces:
+        if not any(_same(face, other) for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _same(first: Face, second: Face) -> bool:
+    """Whether both are one face, by their points: boxes are drawn in many ways."""
+    one, two = _spread(first), _spread(second)
+    apart = float(np.linalg.norm(first.points.mean(0) - second.points.mean(0)))
+    return apart < _APART * max(one, two) and max(one, two) < _LARGER * min(one, two)
+
+
+def _spread(face: Face) -> float:
+    """Root mean square distance of the points from their centre: about a third of the face's width."""
+    return float(np.sqrt(((face.points - face.points.mean(0)) ** 2).sum(1).mean()))
 
 
 def _own_face(pixels: NDArray[np.uint8], item: Any, detect: Detect) -> Face | None:

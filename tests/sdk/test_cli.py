@@ -482,3 +482,144 @@ def test_a_search_that_cannot_go_on_says_why_and_writes_nothing(
 
 def _exhausted(*_: Any) -> None:
     raise MemoryError
+
+
+def test_a_file_that_may_not_be_read_ends_itself_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall, locked = tmp_path / "wall.png", tmp_path / "locked.png"
+    for path in (wall, locked):
+        Image.fromarray(toy_zoo.photo(faces=0)).save(path)
+    access, read = os.access, Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != locked and access(path, mode, **more))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, documents, error = _run(capsys, "protect", locked, wall, "--json", *QUIET)
+    assert code == 4
+    assert [document["exit_code"] for document in documents] == [4, 3]
+    assert "Permission denied" in error
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work was done")
+
+    photo = tmp_path / f"{'x' * 245}.png"
+    Image.fromarray(pixels).save(photo)
+    monkeypatch.setattr(Protector, "protect", work)
+    code, _, error = _run(capsys, "protect", photo, *QUIET)
+    assert code == 2
+    assert "too long" in error and "-o" in error
+
+
+def test_a_benchmark_without_a_face_has_the_code_of_no_face(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Image.fromarray(toy_zoo.photo(faces=0)).save(tmp_path / "wall.png")
+    code, _, error = _run(capsys, "benchmark", "--method", "latent", "--photo", tmp_path / "wall.png", "--device", "cpu")
+    assert code == 3
+    assert "no face" in error
+
+
+def test_a_run_that_is_told_to_end(capsys: pytest.CaptureFixture[str], png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from faceprotect_sdk.protect_files import ProtectFiles
+    from faceprotect_sdk.signals import Stopped
+
+    def stop(*_: object) -> None:
+        raise Stopped(15)
+
+    monkeypatch.setattr(ProtectFiles, "protect", stop)
+    assert _run(capsys, "protect", png, *QUIET)[0] == 143
+
+
+def test_the_face_that_stays_matched_is_named_with_its_box(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Image.fromarray(toy_zoo.photo(640, 240, faces=2)).save(tmp_path / "two.png")
+    assert main(["protect", str(tmp_path / "two.png"), "--method", "fast", *QUIET]) == 6
+    assert re.search(r"still matches face [12], box \(\d+, \d+, \d+, \d+\), by", capsys.readouterr().out)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    capsys: pytest.CaptureFixture[str], png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FACEPROTECT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    for command in (["doctor"], ["protect", png, *QUIET], ["faces", png], ["engines", "list"]):
+        assert main([str(word) for word in command]) == 5, command
+        captured = capsys.readouterr()
+        assert "export FACEPROTECT_CACHE=FOLDER" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_doctor_says_of_the_cache_what_protect_will_say(
+    capsys: pytest.CaptureFixture[str], zoo: Path, tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    """A cache that cannot be written is an error where weights have yet to go there, and none where they are there already."""
+    root, cache = Path(shutil.copytree(zoo, tmp_path / "zoo")), tmp_path / "cache"
+    monkeypatch.setattr("faceprotect_engines.store.ZOO", root)
+    manifest = json.loads((root / "toy-b" / "manifest.json").read_text())
+    weights = {**vars(toy_zoo.unfetched_weights()), "sha256": hashlib.sha256(b"wwww").hexdigest()}
+    (root / "toy-b" / "manifest.json").write_text(json.dumps({**manifest, "weights": [weights]}))
+    (tmp_path / "w.bin").write_bytes(b"wwww")
+    assert _run(capsys, "engines", "fetch", "toy-b", "--file", tmp_path / "w.bin")[0] == 0
+    if warm:
+        assert _run(capsys, "check", png, png, *QUIET)[0] == 6
+    else:
+        mkdtemp = "faceprotect_engines.hydrate.tempfile.mkdtemp"
+        monkeypatch.setattr(mkdtemp, lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not (mode & os.W_OK and Path(path) == cache))
+    findings = {found["name"]: found for found in _run(capsys, "doctor", "--json")[1]}
+    code, _, error = _run(capsys, "check", png, png, *QUIET)
+    assert (findings["cache"]["level"], code) == (("ok", 6) if warm else ("error", 5))
+    assert warm or ("export FACEPROTECT_CACHE=FOLDER" in findings["cache"]["message"] and "FACEPROTECT_CACHE" in error)
+
+
+class _Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+def test_a_photo_through_standard_streams(
+    capfdbinary: pytest.CaptureFixture[bytes], png: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Stdin(png.read_bytes()))
+    assert main(["protect", "-", *QUIET]) == 0
+    out, error = capfdbinary.readouterr()
+    assert Image.open(io.BytesIO(out)).size == (320, 240)
+    assert b"protected" in error
+    assert list(_folder(tmp_path)) == ["me.png"]
+    for wrong in (["--json"], [str(png)], ["--keep-unconfirmed"]):
+        monkeypatch.setattr("sys.stdin", _Stdin(png.read_bytes()))
+        assert main(["protect", "-", "-o", "-", *wrong, *QUIET]) == 2
+    assert capfdbinary.readouterr().out == b""
+
+
+def test_folders_are_walked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a" / ".hidden").mkdir(parents=True)
+    for name in ("a/2.PNG", "1.png", "a/1_protected.png", "a/.hidden/3.png", ".4.png"):
+        Image.fromarray(toy_zoo.photo(faces=0)).save(tmp_path / name, "PNG")
+    (tmp_path / "notes.txt").write_text("no photo")
+    code, documents, _ = _run(capsys, "protect", "-r", tmp_path, tmp_path / "1.png", "--json", *QUIET)
+    assert code == 3
+    assert [document["input"] for document in documents] == [str(tmp_path / "1.png"), str(tmp_path / "a/2.PNG")]
+    code, _, error = _run(capsys, "protect", tmp_path, *QUIET)
+    assert code == 4
+    assert "--recursive" in error
+    assert _run(capsys, "protect", "-r", tmp_path / "a" / ".hidden" / "..", *QUIET)[0] == 3
+    (tmp_path / "empty").mkdir()
+    assert _run(capsys, "protect", "-r", tmp_path / "empty", *QUIET)[0] == 2
+
+
+def test_a_name_that_begins_with_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = _run(capsys, "protect", "-me.jpg")
+    assert code == 2
+    assert '"--"' in error
+    assert _run(capsys, "faces", "--", "-me.jpg")[0] == 4

@@ -111,3 +111,25 @@ def test_no_difference_changes_nothing() -> None:
     photo, mask = toy_zoo.photo(), face_mask()
     zero = np.zeros((3, 256, 256), np.float32)
     np.testing.assert_array_equal(paste(photo, zero, mask, _points(1.3, (160.0, 120.0))), photo)
+
+
+def _painted(tone: str, levels: int) -> np.ndarray:
+    luma = toy_zoo.photo(300, 300)[..., 1].astype(np.float64)
+    if tone == "colour":
+        return toy_zoo.photo(300, 300).astype(np.uint16) * (levels // 255)
+    factors = {"grey": (1.0, 1.0, 1.0), "sepia": (1.05, 0.95, 0.8)}[tone]
+    noise = np.random.default_rng(0).normal(0, 0.8, (300, 300, 3)) if tone == "grey" and levels == 255 else 0.0
+    return np.clip(np.rint((luma[..., None] * factors + noise) * (levels // 255)), 0, levels)
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+@pytest.mark.parametrize(("tone", "alike"), [("grey", True), ("sepia", True), ("colour", False)])
+def test_a_face_without_colours_gets_none(tone: str, alike: bool, levels: int) -> None:
+    """Whatever the number of channels it is stored in, and whatever is around it."""
+    photo = _painted(tone, levels).astype(np.uint8 if levels == 255 else np.uint16)
+    wide = np.concatenate([photo, np.full((300, 200, 3), [levels, 0, 0], photo.dtype)], 1)
+    mask = face_mask()
+    changed = paste(wide, _difference(mask), mask, _points(0.8, (150.0, 150.0))).astype(np.int32) - wide
+    assert np.abs(changed).max() > levels / 50
+    apart = (changed.max(2) - changed.min(2)).max()
+    assert (apart <= 3 * (levels // 255)) == alike  # rounding, and pixels that are black already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -300,3 +301,148 @@ def test_a_transparent_colour_becomes_alpha() -> None:
     assert photo.alpha[3, 4] == 0
     assert photo.alpha.max() == 255
     np.testing.assert_array_equal(photo.pixels, colours)
+
+
+# what a file holds beside its picture, and greyness
+
+
+def _png(colour_type: int, depth: int, rows: np.ndarray, *chunks: bytes) -> bytes:
+    """A PNG of big-endian rows [H, W, C], unfiltered, with further chunks before the picture."""
+    height, width = rows.shape[:2]
+    flat = rows.astype(">u2" if depth == 16 else np.uint8).reshape(height, -1).view(np.uint8)
+    data = zlib.compress(np.hstack([np.zeros((height, 1), np.uint8), flat]).tobytes())
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def test_grey_with_alpha_of_sixteen_bits_stays_so() -> None:
+    rows = np.random.default_rng(0).integers(0, 65536, (6, 8, 2), dtype=np.uint16)
+    photo = load(_png(4, 16, rows))
+    assert photo.grey and photo.alpha is not None
+    np.testing.assert_array_equal(photo.alpha, rows[..., 1])
+    written = encode(photo)
+    assert written[24:26] == bytes([16, 4])
+    np.testing.assert_array_equal(load(written).pixels[..., 0], rows[..., 0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_sixteen_bits_becomes_alpha(channels: int) -> None:
+    rows = np.random.default_rng(0).integers(1, 65536, (6, 8, channels), dtype=np.uint16)
+    rows[2, 3] = 0
+    photo = load(_png(0 if channels == 1 else 2, 16, rows, _chunk(b"tRNS", b"\0\0" * channels)))
+    assert photo.alpha is not None
+    assert (photo.alpha == 0).sum() == 1 and photo.alpha[2, 3] == 0
+    assert "transparent colour" in photo.notes[0]
+    assert photo.grey == (channels == 1)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize(
+    ("kind", "content", "noted"),
+    [
+        (b"gAMA", struct.pack(">I", 100000), "gamma of 1.00"),
+        (b"gAMA", struct.pack(">I", 45455), ""),
+        (b"cICP", bytes([9, 16, 0, 1]), "PQ"),
+        (b"sRGB", b"\0", ""),
+        (b"gAMA", b"Jane", "gamma"),
+    ],
+)
+def test_how_a_png_says_its_colours_is_kept(depth: int, kind: bytes, content: bytes, noted: str) -> None:
+    rows = _gradient().astype(np.uint16) * (257 if depth == 16 else 1)
+    photo = load(_png(2, depth, rows, _chunk(kind, content)))
+    assert load(encode(photo)).colour == photo.colour == {kind: content}
+    assert _chunk(kind, content) in encode(photo)[:80]
+    assert (noted in "".join(photo.notes)) if noted else photo.notes == ()
+
+
+def test_what_is_no_description_of_colours_is_not_kept() -> None:
+    data = _png(2, 8, _gradient(), _chunk(b"gAMA", b"Jane Roe"), _chunk(b"tEXt", b"Author\0Jane"))
+    assert b"Jane" not in encode(load(data))
+
+
+def test_further_pictures_are_left_out_with_a_note() -> None:
+    data = _bytes(Image.fromarray(_gradient()), "JPEG", exif=_exif())
+    assert load(data).notes == ()
+    assert load(data + b"\0" * 64).notes == (), "padding is nothing"
+    second = _bytes(Image.fromarray(_gradient()[::-1]), "JPEG")
+    assert "more than one picture" in load(data + second).notes[0]
+    stereo = _bytes(Image.fromarray(_gradient()), "MPO", save_all=True, append_images=[Image.fromarray(_gradient())])
+    assert "more than one picture" in load(stereo).notes[0]
+    gain = _bytes(Image.fromarray(_gradient()), "JPEG", xmp=b'<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>')
+    assert "gain map" in load(gain + second).notes[0]
+    assert "motion clip" in load(data + b"\0\0\0\x18ftypmp42" + b"x" * 99).notes[0]
+    png = _bytes(Image.fromarray(_gradient()), "PNG")
+    assert "after the picture" in load(png + b"secret").notes[0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_an_orientation_outside_exif_turns_nothing(kind: str) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    image = Image.fromarray(_gradient())
+    if kind == "PNG":
+        block = _exif(6).tobytes().hex()
+        text = PngInfo()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(block) // 2:8}\n{block}\n")
+        data = _bytes(image, kind, pnginfo=text)
+    else:
+        data = _bytes(image, kind, xmp=b'<rdf:Description tiff:Orientation="6"/>')
+    photo = load(data)
+    assert (photo.size, photo.orientation, photo.exif) == ((60, 40), 1, b"")
+    assert "outside EXIF" in photo.notes[0]
+    both = _bytes(image, "JPEG", xmp=b'<rdf:Description tiff:Orientation="3"/>', exif=_exif(6))
+    assert (load(both).orientation, load(both).notes) == (6, ())
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "LAB", "HSV", "YCbCr", "RGBX", "CMYK", "1", "L", "LA"])
+def test_every_mode_of_pillow_is_read(mode: str) -> None:
+    start = Image.fromarray(_gradient())
+    for step in {"La": ("LA", "La"), "RGBa": ("RGBA", "RGBa"), "PA": ("P", "PA"), "LAB": ()}.get(mode, (mode,)):
+        start = start.convert(step)
+    try:
+        photo = load(start if mode != "LAB" else Image.new("LAB", (60, 40)))
+    except UsageError as error:
+        assert mode in str(error)
+    else:
+        assert photo.size == (60, 40)
+        assert (photo.alpha is not None) == (mode in ("La", "RGBa", "PA", "LA"))
+
+
+def test_integers_of_mode_i() -> None:
+    values = _gradient()[..., 0].astype(np.int32)
+    small = load(Image.fromarray(values))
+    assert small.pixels.dtype == np.uint8 and small.grey
+    np.testing.assert_array_equal(small.pixels[..., 1], values)
+    deep = load(Image.fromarray(values * 200))
+    assert deep.deep
+    np.testing.assert_array_equal(deep.pixels[..., 1], values * 200)
+    for bad in (values - 1, values * 1000):
+        with pytest.raises(UsageError, match="mode I"):
+            load(Image.fromarray(bad))
+
+
+def test_names_that_no_file_can_have_and_files_that_would_block(tmp_path: Path) -> None:
+    for path in ("a\0b.jpg", tmp_path / ("x" * 300 + ".jpg")):
+        with pytest.raises(UnreadableInput):
+            load(path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.jpg")
+        with pytest.raises(UnreadableInput, match="pipe"):
+            load(tmp_path / "pipe.jpg")
+
+
+def test_damaged_files_are_refused_or_read_and_nothing_else() -> None:
+    """Bytes turned at random places: a photo, or UnreadableInput."""
+    generator = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        whole = np.frombuffer(_bytes(Image.fromarray(_gradient()), kind, exif=_exif(6), icc_profile=SRGB), np.uint8)
+        for _ in range(100):
+            data = whole.copy()
+            places = generator.integers(0, len(data), 4)
+            data[places] = generator.integers(0, 256, 4)
+            cut = data[: generator.integers(len(data) // 2, len(data) + 1)].tobytes()
+            try:
+                photo = load(cut)
+            except UnreadableInput:
+                continue
+            assert photo.pixels.shape[2] == 3

@@ -347,3 +347,57 @@ def test_an_interrupted_search_ends_the_call(protector: Protector, pixels: np.nd
     with pytest.raises(KeyboardInterrupt):
         protector.protect(pixels, progress=interrupt)
     assert protector.protect(pixels).protected  # and the protector is still usable
+
+
+def test_one_face_given_twice_is_changed_once(zoo: Path, tmp_path: Path) -> None:
+    photo, root = toy_zoo.photo(640, 240, faces=2), Path(shutil.copytree(zoo, tmp_path / "zoo"))
+    toy_zoo.make_fast(root / "fast", gain=5.0)
+    with Protector("fast", "cpu", store=Store([root], tmp_path / "cache"), installed_judges=False, attempts=1) as protector:
+        first, second = protector.faces(photo)
+        x0, y0, x1, y1 = first.box
+        once = protector.protect(photo, faces=[first.points, second.points])
+        again = protector.protect(photo, faces=[first.points, second.points, first, first.points + 2.0, (x0 - 5, y0 - 5, x1 + 9, y1 + 9)])
+    assert len(again.faces) == len(once.faces) == 2
+    data = [one.image or one.unconfirmed for one in (once, again)]
+    assert data[0] == data[1]
+    assert (load(data[0]).pixels != photo).any()
+    assert "changed once" in again.notes[0]
+    assert once.notes == ()
+
+
+def test_a_closed_protector_says_so(store: Store, pixels: np.ndarray) -> None:
+    protector = Protector(store=store, device="cpu", installed_judges=False)
+    protector.faces(pixels)
+    protector.close()
+    protector.close()
+    assert protector.devices == {}
+    for call in (protector.protect, protector.faces, lambda photo: protector.check(photo, photo)):
+        with pytest.raises(UsageError, match="closed"):
+            call(pixels)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"surrogates": "folder"}, {"judges": Path("dlib")}, {"without": "sface"}, {"without": None}, {"quality": "95"}, {"quality": None},
+        {"quality": 95.5}, {"quality": True}, {"attempts": "3"}, {"threads": "2"}, {"threads": 0}, {"time_budget": "5"},
+    ],
+)  # fmt: skip
+def test_settings_of_the_wrong_kind_are_refused_by_name(store: Store, settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        Protector(store=store, device="cpu", **settings)
+
+
+def test_arguments_of_the_wrong_kind_are_refused(protector: Protector, pixels: np.ndarray) -> None:
+    for wrong in ({"seed": None}, {"seed": "1"}, {"seed": 1.5}, {"seed": -1}, {"seed": 2**63}, {"faces": None}, {"faces": 3}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            protector.protect(pixels, **wrong)  # type: ignore[arg-type]
+    assert protector.protect(toy_zoo.photo(faces=0), seed=np.int64(3)).seed == 3  # type: ignore[arg-type]
+
+
+def test_threads_are_no_more_than_cores(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from faceprotect_engines.backends.cores import available_cores, bounded
+
+    assert [bounded(asked) for asked in (None, 1, 100_000)] == [available_cores(), 1, available_cores()]
+    with Protector(store=store, device="cpu", installed_judges=False, threads=100_000) as protector:
+        assert protector.faces(toy_zoo.photo()) != ()

@@ -11,7 +11,7 @@ import pytest
 
 from faceprotect_sdk.errors import ExitCode, OutputError, WriteError, exit_code_of, worst
 from faceprotect_sdk.photo import Photo
-from faceprotect_sdk.write import check_output, output_path, write_atomic
+from faceprotect_sdk.write import _lock, check_output, output_path, sweep, write_atomic
 
 
 def _photo(path: Path | None, container: str = "JPEG") -> Photo:
@@ -54,6 +54,32 @@ def test_a_failure_in_mid_write_leaves_nothing(
     with pytest.raises(KeyboardInterrupt if isinstance(failure, KeyboardInterrupt) else WriteError):
         write_atomic(old, b"x" * 1000, force=force)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"old"] if force else [])
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    target = tmp_path / f"{'x' * (longest - 4)}.png"
+    check_output(target, None, force=False)
+    write_atomic(target, b"1")
+    write_atomic(target, b"2", force=True)
+    assert target.read_bytes() == b"2"
+    with pytest.raises(OutputError, match="too long"):
+        check_output(target.with_name("x" + target.name), None, force=False)
+    with pytest.raises(OutputError, match="null"):
+        check_output(tmp_path / "a\0b.png", None, force=False)
+
+
+def test_what_a_killed_run_has_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    left, live = tmp_path / ".faceprotect-aa.part", tmp_path / ".faceprotect-bb.part"
+    left.write_bytes(b"half")
+    (tmp_path / "mine.part").write_bytes(b"")
+    with live.open("xb") as stream:
+        assert _lock(stream)
+        sweep(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [live.name, "mine.part"]
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.part"]
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

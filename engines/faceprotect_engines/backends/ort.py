@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.manifest import Manifest
@@ -218,7 +218,7 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def _options(runtime: Any, threads: int | None, explicit: bool) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = available_cores() if threads is None else threads
+    options.intra_op_num_threads = bounded(threads)
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, OutOfMemory
 from faceprotect_engines.manifest import Manifest, resolve_inside
@@ -97,7 +98,7 @@ def open_torch(request: LoadRequest, torch_device: str) -> TorchEngine:
         raise DeviceUnavailable("device 'torch:cuda' was asked for but torch sees no GPU; use 'torch:cpu'")
     chosen = torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
     if request.threads is not None:
-        torch.set_num_threads(request.threads)  # torch has one pool per process: the last opened engine decides
+        torch.set_num_threads(bounded(request.threads))  # torch has one pool per process: the last opened engine decides
     try:
         program = importlib.import_module("torch.export").load(path)
     except (
