@@ -17,7 +17,7 @@ from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
 _STATUS = {
     "protected": "protected",
     "still_matched": "NOT protected: changed, but still matched",
-    "no_face": "no face found. Pass a larger or upright photo",
+    "no_face": "no face found. Pass a photo in which a face is larger or sharper",
 }
 _CHECK_STATUS = {
     "not_matched": "not matched by any recogniser here",
