@@ -12,7 +12,7 @@ import click
 
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.progress import Progress
-from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
+from faceprotect_sdk.result import LATE, CheckResult, ProtectResult, Verdict
 
 _STATUS = {
     "protected": "protected",
@@ -84,6 +84,16 @@ def failure_json(name: str, error: BaseException, code: int) -> dict[str, Any]:
     }
 
 
+def left_out_json(photo: Path, why: str) -> dict[str, Any]:
+    """The object that stands for an input that was not looked at."""
+    return {"input": str(photo), "output": None, "status": "left_out", "exit_code": 0, "reason": why}
+
+
+def show_left_out(photo: Path, why: str) -> None:
+    """A line on stderr for an input that was not looked at."""
+    click.echo(f"left out: {photo}: {why}", err=True)
+
+
 def show_failure(name: str, error: BaseException) -> None:
     """A failure on stderr; the message usually names its file already."""
     message = str(error) or type(error).__name__
@@ -97,7 +107,7 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     nothing = "" if written else "; nothing was written"
     click.echo(f"{photo}{arrow}: {_STATUS[result.status]}{nothing}")
     if result.status == "still_matched":
-        click.echo(f"  {missing(result)}. {advice(result)}")
+        click.echo(f"  {missing(result)}. {result.advice}")
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         click.echo(f"  face {face.index + 1}: {face.status}{towards}, {face.steps} steps; {face.quality}")
@@ -111,17 +121,11 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
 
 
 def missing(result: ProtectResult) -> str:
-    """Which recogniser still matches by how much, within the change that this strength allows."""
+    """Which recogniser still matches by how much, within the change that this strength allows or the time that was given."""
     matched = [(one.excess, face.index + 1, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
     excess, face, name = max(matched)
-    return f"within the change that strength {result.strength} allows, {name} still matches face {face}, by {excess:.3f} of similarity"
-
-
-def advice(result: ProtectResult) -> str:
-    """The next command."""
-    if result.strength == "high":
-        return "No strength is higher; more recognisers to search on help: faceprotect-sdk engines fetch all"
-    return "Try --strength high, which may be seen"
+    within = "the time given" if LATE in result.notes else f"the change that strength {result.strength} allows"
+    return f"within {within}, {name} still matches face {face}, by {excess:.3f} of similarity"
 
 
 def show_check(original: Path, protected: Path, result: CheckResult) -> None:

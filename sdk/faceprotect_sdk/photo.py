@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.errors import UnreadableInput, UsageError
+from faceprotect_sdk.mark import Mark, mark_in
 from faceprotect_sdk.metadata import clean_exif, orientation_of, orientation_only
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Photo:
     ``pixels``: upright RGB [H, W, 3], uint8 0..255, or uint16 0..65535 from a 16-bit PNG. ``alpha``: [H, W] of the same
     dtype or None. ``grey``: the file has one colour channel (``pixels`` repeats it). ``orientation``: EXIF 1..8 of the
     file, already applied to ``pixels``. ``exif``: cleaned EXIF block (may be empty). ``lossless``: the container holds
-    exact pixels. ``notes``: what could not be kept.
+    exact pixels. ``notes``: what could not be kept. ``mark``: says that the photo has been protected before.
     """
 
     pixels: Pixels
@@ -61,6 +62,7 @@ class Photo:
     lossless: bool = False
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    mark: Mark | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -229,12 +231,13 @@ def _load_pil(image: Image.Image) -> None:
 
 def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
     """Everything but the pixels."""
-    kept, orientation = b"", 1
+    kept, orientation, mark = b"", 1, None
     notes: tuple[str, ...] = ()
     # A damaged block must not be copied blindly (it may hold a place) nor stop the photo, nor turn it.
     try:
         exif = image.getexif()
         orientation = orientation_of(exif)
+        mark = mark_in(exif)
         kept, damaged = clean_exif(exif)
         if damaged:
             notes = (f"{damaged} damaged EXIF tags were left out",)
@@ -251,6 +254,7 @@ def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
         lossless=lossless,
         notes=notes,
+        mark=mark,
     )
 
 

@@ -44,6 +44,7 @@ class ProtectFiles:
         quality: int,
         force: bool,
         keep_unconfirmed: bool,
+        again: bool,
         sheet: Path | None,
         faces: Selection,
         surrogates: Sequence[Path],
@@ -59,7 +60,7 @@ class ProtectFiles:
         self._inputs = {photo.absolute() for photo in photos}
         self._written: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
-        self._seed, self._faces, self._sheet = seed, faces, sheet
+        self._seed, self._faces, self._sheet, self._again = seed, faces, sheet, again
         if sheet is not None and len(photos) > 1 and not is_folder(sheet):
             raise UsageError(f"{sheet}: with several photos --sheet must be an existing folder. Create it: mkdir -p '{sheet}'")
         self._protector = Protector(
@@ -104,7 +105,7 @@ class ProtectFiles:
             self._check(candidate, path)
         if picture is not None and picture.absolute() in {one.absolute() for one in candidates}:
             raise OutputError(f"{picture}: is where the protected photo goes. Choose another --sheet")
-        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress, again=self._again)
         written = None
         if result.image is not None:
             written = self._write(target, result.image)
