@@ -128,7 +128,7 @@ def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **opti
 
     Of several PHOTOS those that have been protected before, and outputs by their name (*_protected.*), are left out.
     """
-    from faceprotect_sdk.own_outputs import without_outputs
+    from faceprotect_sdk.own_outputs import MARKED, without_outputs
     from faceprotect_sdk.protect_files import ProtectFiles
     from faceprotect_sdk.write import is_folder
 
@@ -140,7 +140,8 @@ def protect(photos: tuple[Path, ...], output: Path | None, as_json: bool, **opti
         if as_json:
             emit(left_out_json(photo, why))
     codes: list[int] = []
-    with ProtectFiles(photos_left, output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
+    not_to_replace = [photo for photo in photos if left_out.get(photo) != MARKED]
+    with ProtectFiles(not_to_replace, output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
         for photo in photos_left:
 
             def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:

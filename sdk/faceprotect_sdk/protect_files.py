@@ -123,7 +123,7 @@ class ProtectFiles:
         if target.absolute() in self._written:
             raise OutputError(f"{target}: was written for another photo of this run. Give {source} a run of its own")
         if target.absolute() in self._inputs:
-            raise OutputError(f"{target}: is itself to be protected in this run. Leave it out, or choose another -o")
+            raise OutputError(f"{target}: is itself a photo given in this run. Leave it out, or choose another -o")
 
     def _write(self, target: Path, data: bytes) -> Path:
         write_atomic(target, data, force=self._force)

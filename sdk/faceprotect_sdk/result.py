@@ -143,7 +143,7 @@ class ProtectResult:
         if LATE in self.notes:
             return "The search ended with its time: give it more, --time-budget SECONDS, or leave it out"
         if self.method in _PASSES:
-            return f"'{self.method}' does not search, which finds more: --method auto"
+            return f"'{self.method}' does not search; --method auto does, and gets further"
         higher = "No strength is higher" if self.strength == "high" else "Try --strength high, which may be seen"
         matched = [one for face in self.faces for one in face.verdicts if one.matched]
         if not all(one.took_part for one in matched):

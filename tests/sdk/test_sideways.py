@@ -12,7 +12,7 @@ import pytest
 from faceprotect_engines.errors import EngineNotFound, WeightsMissing
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk import Protector
-from faceprotect_sdk.faces import overlap, turned
+from faceprotect_sdk.faces import turned
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
@@ -39,7 +39,7 @@ def protector(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield protector
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("turns", [1, 2])
 def test_it_is_protected_and_compared_as_upright(protector: Protector, astronaut: np.ndarray, turns: int) -> None:
     height, width = astronaut.shape[:2]
     lying = np.ascontiguousarray(np.rot90(astronaut, turns))
@@ -49,7 +49,6 @@ def test_it_is_protected_and_compared_as_upright(protector: Protector, astronaut
     (face,) = result.faces
     points = np.array(face.points)
     assert np.abs(points - expected.points).max() < 0.06 * 91
-    assert overlap(expected, protector.faces(lying)[0]) > 0.85
     assert all(verdict.before == pytest.approx(1.0) for verdict in face.verdicts)
     assert face.status == "protected"
     assert result.image is not None
@@ -69,6 +68,6 @@ def test_it_is_protected_and_compared_as_upright(protector: Protector, astronaut
 def test_a_square_photo_turned_is_compared_upright(protector: Protector, astronaut: np.ndarray) -> None:
     """Both have one shape, so that the face of the second might be looked for where it was in the first."""
     square = np.ascontiguousarray(astronaut[:, :200])
-    for turns in (1, 2):
-        result = protector.check(square, np.rot90(square, turns).copy())
-        assert all(verdict.similarity > 0.97 for verdict in result.faces[0].verdicts)
+    (face,) = protector.check(square, np.rot90(square).copy()).faces
+    assert all(verdict.similarity > 0.97 for verdict in face.verdicts)
+    assert face.quality.ssimulacra2_face is None, "the two photos cannot be laid over each other"
