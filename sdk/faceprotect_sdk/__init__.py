@@ -13,6 +13,7 @@ from faceprotect_sdk._version import __version__
 
 if TYPE_CHECKING:
     from faceprotect_sdk.errors import (
+        AlreadyProtected,
         ExitCode,
         FaceprotectError,
         NotProtected,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from faceprotect_sdk.result import CheckResult, FaceCheck, FaceResult, ProtectResult, Verdict
 
 __all__ = [
+    "AlreadyProtected",
     "CheckResult",
     "ExitCode",
     "Face",
@@ -63,6 +65,7 @@ _HOME = {
     **dict.fromkeys(("CheckResult", "FaceCheck", "FaceResult", "ProtectResult", "Verdict"), "result"),
     **dict.fromkeys(
         (
+            "AlreadyProtected",
             "ExitCode",
             "FaceprotectError",
             "NotProtected",

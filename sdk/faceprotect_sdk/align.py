@@ -109,6 +109,24 @@ def crop_transform(points: Points) -> Matrix:
     return similarity_transform(points, CANONICAL_POINTS)
 
 
+def tilt(points: Points) -> float:
+    """Degrees, -180..180, by which five (x, y) points are turned against the clock in the photo, 0 for an upright face."""
+    transform = crop_transform(points)
+    return float(np.degrees(np.arctan2(transform[1, 0], transform[0, 0])))
+
+
+def quarter_turns(points: Points) -> int:
+    """How often (0..3) ``np.rot90`` brings an upright face to how these five points lie; the tilt that is left is within 45 degrees."""
+    return round(tilt(points) / 90) % 4
+
+
+def misfit(points: Points) -> float:
+    """Root mean square distance of five (x, y) points, aligned, from ``CANONICAL_POINTS``, in pixels of the crop."""
+    transform = crop_transform(points)
+    aligned = np.asarray(points, np.float64) @ transform[:, :2].T + transform[:, 2]
+    return float(np.sqrt(((aligned - CANONICAL_POINTS) ** 2).sum(1).mean()))
+
+
 def invert(transform: Matrix) -> Matrix:
     """Inverse of a 2 x 3 affine matrix."""
     return np.asarray(np.linalg.inv(np.vstack([transform, [0.0, 0.0, 1.0]]))[:2])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk._version import __version__
-from faceprotect_sdk.faces import Face, overlap, scaled, shift
+from faceprotect_sdk.align import tilt
+from faceprotect_sdk.faces import Face, overlap, scaled, shift, turned
 from faceprotect_sdk.judge import anchor, similarity_at, verdict
 from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.photo import Photo
@@ -20,6 +22,7 @@ from faceprotect_sdk.selection import Detect, Selection, select
 
 _SAME_PLACE = 0.5
 _SAME_ASPECT = 0.02
+_SAME_TILT = 45.0
 
 
 def check_photos(
@@ -36,6 +39,7 @@ def check_photos(
 
     ``mesh``: the network of ``Quality.mesh_moved``, where there is one.
 
+    Either photo may lie on its side: every face is aligned in the turn in which it is found.
     The face is looked for in the protected photo too, and each recogniser gets the better of the two cuts: a shift of
     the detector's points must not pass for protection.
     """
@@ -91,14 +95,28 @@ def _places(
 ) -> tuple[list[Face], Face | None]:
     """Where the face may lie in the second photo: the same place (scaled), and where the detector finds it.
 
-    Where it does not find it there, or the second photo is cut otherwise, every face of that photo: the recognisers get
-    the best of them, and a face that has only become hard to detect does not pass for protected. Also returns the face
-    that the detector finds at the same place, if any.
+    The second photo may be the first in another of four turns: the place is carried along. Where the detector does not find
+    the face there, or the second photo is cut otherwise, every face of that photo: the recognisers get the best of them, and
+    a face that has only become hard to detect does not pass for protected. Also returns the face that the detector finds at
+    the same place, if any.
     """
-    ratio_y, ratio_x = second[0] / first[0], second[1] / first[1]
-    same_shape = abs(ratio_x / ratio_y - 1) < _SAME_ASPECT
-    moved = scaled(face, ratio_x, ratio_y)
-    nearest = max(others, key=lambda other: overlap(moved, other), default=None)
-    if same_shape and nearest is not None and overlap(moved, nearest) >= _SAME_PLACE:
-        return [moved, nearest], nearest
-    return ([moved, *others] if same_shape else list(others)), None
+    for turns in range(4):
+        moved = _carried(face, turns, first, second)
+        nearest = None if moved is None else max(others, key=partial(overlap, moved), default=None)
+        if moved is not None and nearest is not None and overlap(moved, nearest) >= _SAME_PLACE and _tilted_alike(moved, nearest):
+            return [moved, nearest], nearest
+    moved = _carried(face, 0, first, second)
+    return ([*others] if moved is None else [moved, *others]), None
+
+
+def _carried(face: Face, turns: int, first: tuple[int, ...], second: tuple[int, ...]) -> Face | None:
+    """The face in the second photo, where that is the first in another size and after so many ``np.rot90``; else None."""
+    height, width = first[:2] if turns % 2 == 0 else (first[1], first[0])
+    ratio_y, ratio_x = second[0] / height, second[1] / width
+    if abs(ratio_x / ratio_y - 1) >= _SAME_ASPECT:
+        return None
+    return scaled(turned(face, turns, first[1], first[0]), ratio_x, ratio_y)
+
+
+def _tilted_alike(one: Face, other: Face) -> bool:
+    return abs((tilt(one.points) - tilt(other.points) + 180) % 360 - 180) < _SAME_TILT

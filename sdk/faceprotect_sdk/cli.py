@@ -18,9 +18,11 @@ from faceprotect_sdk.cli_report import (
     ProgressLine,
     emit,
     failure_json,
+    left_out_json,
     show_check,
     show_faces,
     show_failure,
+    show_left_out,
     show_protect,
 )
 from faceprotect_sdk.errors import ExitCode, ReportError, UsageError, exit_code_of, worst
@@ -36,8 +38,9 @@ def cli() -> None:
     """Protect photos from face recognition, on this machine and offline.
 
     Exit codes: 0 every selected face protected and confirmed; 1 internal error or failed write; 2 usage; 3 no face;
-    4 unreadable input; 5 engine or device missing, or failed verification; 6 changed but still matched;
-    130 interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins (130, 1, 5, 2, 4, 6, 3, 0).
+    4 unreadable input, or one that has been protected before; 5 engine or device missing, or failed verification; 6 changed but
+    still matched; 130 interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins
+    (130, 1, 5, 2, 4, 6, 3, 0).
     """
 
 
@@ -116,6 +119,10 @@ faces_option = click.option(
     "--keep-unconfirmed", is_flag=True, help="Write a photo that is still matched too, as NAME_unconfirmed.EXT."
 )
 @click.option(
+    "--again", is_flag=True,
+    help="Also protect photos that are marked as protected, or named like outputs. It may lead back to the person: give originals.",
+)
+@click.option(
     "--sheet", type=FILE, metavar="FILE",
     help="Also draw every face before, after and the difference, with what each recogniser says (PNG or JPEG by its name; a folder for "
     "several photos). Also drawn where the photo is still matched, and says so.",
@@ -128,8 +135,10 @@ faces_option = click.option(
 def protect(photos: tuple[Path, ...], output: Path | None, recursive: bool, as_json: bool, **options: Any) -> None:
     """Protect PHOTOS. The result is scored as written; nothing is written for a photo that is still matched.
 
+    Of several PHOTOS those that have been protected before, and outputs by their name (*_protected.*), are left out.
     "-" among PHOTOS is standard input. A name that begins with a dash comes after "--": protect -- -me.jpg
     """
+    from faceprotect_sdk.own_outputs import MARKED, without_outputs
     from faceprotect_sdk.protect_files import ProtectFiles
     from faceprotect_sdk.walk import STREAM, photos_in
     from faceprotect_sdk.write import is_folder
@@ -144,9 +153,15 @@ def protect(photos: tuple[Path, ...], output: Path | None, recursive: bool, as_j
         raise UsageError("the photo would be printed on the terminal. Send it to a file: > FILE, or name one with -o")
     if output is not None and len(photos) > 1 and not is_folder(output):
         raise UsageError(f"{output}: with several photos -o must be an existing folder. Create it: mkdir -p '{output}'")
+    photos_left, left_out = (list(photos), {}) if options["again"] else without_outputs(photos)
+    for photo, why in left_out.items():
+        show_left_out(photo, why)
+        if as_json:
+            emit(left_out_json(photo, why))
     codes: list[int] = []
-    with ProtectFiles(photos, output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
-        for photo in photos:
+    not_to_replace = [photo for photo in photos if left_out.get(photo) != MARKED]
+    with ProtectFiles(not_to_replace, output=output, **options) as job, ProgressLine(enabled=sys.stderr.isatty()) as line:
+        for photo in photos_left:
 
             def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
                 line.start(str(photo))

@@ -12,13 +12,13 @@ import click
 
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.progress import Progress
-from faceprotect_sdk.result import CheckResult, ProtectResult, Verdict
+from faceprotect_sdk.result import LATE, CheckResult, ProtectResult, Verdict
 from faceprotect_sdk.streams import printable
 
 _STATUS = {
     "protected": "protected",
     "still_matched": "NOT protected: changed, but still matched",
-    "no_face": "no face found. Pass a larger or upright photo",
+    "no_face": "no face found. Pass a photo in which a face is larger or sharper",
 }
 _CHECK_STATUS = {
     "not_matched": "not matched by any recogniser here",
@@ -85,6 +85,16 @@ def failure_json(name: str, error: BaseException, code: int) -> dict[str, Any]:
     }
 
 
+def left_out_json(photo: Path, why: str) -> dict[str, Any]:
+    """The object that stands for an input that was not looked at."""
+    return {"input": str(photo), "output": None, "status": "left_out", "exit_code": 0, "reason": why}
+
+
+def show_left_out(photo: Path, why: str) -> None:
+    """A line on stderr for an input that was not looked at."""
+    click.echo(f"left out: {photo}: {why}", err=True)
+
+
 def show_failure(name: str, error: BaseException) -> None:
     """A failure on stderr; the message usually names its file already."""
     message = str(error) or type(error).__name__
@@ -98,7 +108,7 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     nothing = "" if written else "; nothing was written"
     click.echo(f"{printable(photo)}{arrow}: {_STATUS[result.status]}{nothing}", err=err)
     if result.status == "still_matched":
-        click.echo(f"  {missing(result)}. {advice(result)}", err=err)
+        click.echo(f"  {missing(result)}. {result.advice}", err=err)
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         where = f" at {_box(face.box)}" if len(result.faces) > 1 else ""
@@ -113,22 +123,16 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
 
 
 def missing(result: ProtectResult) -> str:
-    """Which recogniser still matches by how much, within the change that this strength allows."""
+    """Which recogniser still matches by how much, within the change that this strength allows or the time that was given."""
     matched = [(one.excess, face, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
     excess, face, name = max(matched, key=lambda found: found[0])
     which = f"face {face.index + 1}, box {_box(face.box)}," if len(result.faces) > 1 else f"face {face.index + 1},"
-    return f"within the change that strength {result.strength} allows, {name} still matches {which} by {excess:.3f} of similarity"
+    within = "the time given" if LATE in result.notes else f"the change that strength {result.strength} allows"
+    return f"within {within}, {name} still matches {which} by {excess:.3f} of similarity"
 
 
 def _box(box: Sequence[float]) -> str:
     return f"({', '.join(f'{value:.0f}' for value in box)})"
-
-
-def advice(result: ProtectResult) -> str:
-    """The next command."""
-    if result.strength == "high":
-        return "No strength is higher; more recognisers to search on help: faceprotect-sdk engines fetch all"
-    return "Try --strength high, which may be seen"
 
 
 def show_check(original: Path, protected: Path, result: CheckResult) -> None:

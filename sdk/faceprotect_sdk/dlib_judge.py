@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.align import crop_transform, invert
+from faceprotect_sdk.align import crop_transform, invert, quarter_turns
 from faceprotect_sdk.errors import RecogniserError
-from faceprotect_sdk.faces import Face
+from faceprotect_sdk.faces import Face, turned
 from faceprotect_sdk.result import Measure
 
 DISTANCE = 0.6
@@ -71,8 +71,17 @@ class DlibRecogniser:
         self.identity = frozenset({sha256_file(folder / _FACE_NET)})
 
     def locate(self, pixels: NDArray[np.uint8], face: Face) -> Any:
-        """Dlib's own five landmarks of the face, in photo pixels."""
-        return self._landmarks(np.ascontiguousarray(pixels), self._rectangle(pixels, face))
+        """Dlib's own five landmarks of the face, in photo pixels; a face that lies on its side is looked at upright."""
+        turns = quarter_turns(face.points)
+        if turns == 0:
+            return self._landmarks(np.ascontiguousarray(pixels), self._rectangle(pixels, face))
+        height, width = pixels.shape[:2]
+        view = np.ascontiguousarray(np.rot90(pixels, -turns))
+        found = self.locate(view, turned(face, -turns, width, height))
+        parts = np.array([[part.x, part.y] for part in found.parts()], np.float64)
+        back = turned(Face(face.box, parts, face.score), turns, view.shape[1], view.shape[0]).points
+        points = [self._dlib.point(int(x), int(y)) for x, y in back]
+        return self._dlib.full_object_detection(found.rect, self._dlib.points(points))
 
     def embed(self, pixels: NDArray[np.uint8], place: Any) -> NDArray[np.float32]:
         """Descriptor [128] of the face, cut out by dlib (150 px, padding 0.25)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.container import PNG_SIGNATURE
 from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.mark import Mark, marked
 from faceprotect_sdk.photo import Photo, turn_back
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 DEFAULT_QUALITY = 95
 
 
-def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY) -> bytes:
+def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY, mark: Mark | None = None) -> bytes:
     """The bytes of ``photo`` in its own container, deterministic.
 
     JPEG is written 4:4:4 at ``quality`` 1..100; WebP at ``quality``, or lossless where the original was; PNG is exact,
     16 bits stay 16 bits. The pixels are turned back to the stored orientation, whose EXIF tag is kept.
+    ``mark``: written into EXIF; one that the photo came with is not.
     """
     quality = whole("quality", quality, 1, 100)
+    if mark is not None:
+        photo = replace(photo, exif=marked(photo.exif, mark))
     if photo.deep:
         return _encode_deep(photo)
     image = _to_pil(photo)

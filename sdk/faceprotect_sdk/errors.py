@@ -71,6 +71,12 @@ class UnreadableInput(FaceprotectError):
     exit_code = ExitCode.UNREADABLE
 
 
+class AlreadyProtected(FaceprotectError):
+    """The photo has been protected before: a search away from that may end at the person again."""
+
+    exit_code = ExitCode.UNREADABLE
+
+
 class RecogniserError(FaceprotectError):
     """A recogniser given as a judge or surrogate cannot be used (file missing, no specification, package missing)."""
 

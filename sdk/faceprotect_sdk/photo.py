@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.container import PNG_SIGNATURE, colour_chunks, left_out, png_chunks, unusual_colours
 from faceprotect_sdk.errors import FaceprotectError, UnreadableInput, UsageError
+from faceprotect_sdk.mark import Mark, mark_in
 from faceprotect_sdk.metadata import clean_exif, foreign_orientation, orientation_of, orientation_only, stored_exif
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Photo:
     dtype or None. ``grey``: the file has one colour channel (``pixels`` repeats it). ``orientation``: EXIF 1..8 of the
     file, already applied to ``pixels``. ``exif``: cleaned EXIF block (may be empty). ``colour``: of a PNG, the chunks that
     describe its colours, kind to content. ``lossless``: the container holds exact pixels. ``notes``: what could not be kept.
+    ``mark``: says that the photo has been protected before.
     """
 
     pixels: Pixels
@@ -68,6 +70,7 @@ class Photo:
     lossless: bool = False
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    mark: Mark | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -267,12 +270,13 @@ def _load_pil(image: Image.Image) -> None:
 
 def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
     """Everything but the pixels."""
-    kept, orientation = b"", 1
+    kept, orientation, mark = b"", 1, None
     notes: tuple[str, ...] = ()
     # A damaged block must not be copied blindly (it may hold a place) nor stop the photo, nor turn it.
     try:
         exif = stored_exif(image)
         orientation = orientation_of(exif)
+        mark = mark_in(exif)
         kept, damaged = clean_exif(exif)
         if damaged:
             notes = (f"{damaged} damaged EXIF tags were left out",)
@@ -291,6 +295,7 @@ def _common(image: Image.Image, container: Container, lossless: bool) -> Photo:
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
         lossless=lossless,
         notes=notes,
+        mark=mark,
     )
 
 

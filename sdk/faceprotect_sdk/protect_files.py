@@ -46,6 +46,7 @@ class ProtectFiles:
         quality: int,
         force: bool,
         keep_unconfirmed: bool,
+        again: bool,
         sheet: Path | None,
         faces: Selection,
         surrogates: Sequence[Path],
@@ -62,7 +63,7 @@ class ProtectFiles:
         self._written: set[Path] = set()
         self._swept: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
-        self._seed, self._faces, self._sheet = seed, faces, sheet
+        self._seed, self._faces, self._sheet, self._again = seed, faces, sheet, again
         if sheet is not None and len(photos) > 1 and not is_folder(sheet):
             raise UsageError(f"{sheet}: with several photos --sheet must be an existing folder. Create it: mkdir -p '{sheet}'")
         self._protector = Protector(
@@ -109,7 +110,7 @@ class ProtectFiles:
             self._check(candidate, path)
         if picture is not None and picture.absolute() in {one.absolute() for one in candidates}:
             raise OutputError(f"{picture}: is where the protected photo goes. Choose another --sheet")
-        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress, again=self._again)
         written = None
         if result.image is not None:
             written = self._write(target, result.image)
@@ -125,7 +126,7 @@ class ProtectFiles:
         """The same with the bytes on standard output, unless the photo is still matched."""
         if self._sheet is not None or self._keep_unconfirmed:
             raise UsageError("standard output takes the photo alone: leave out --sheet and --keep-unconfirmed, or name a file with -o")
-        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress)
+        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress, again=self._again)
         if result.image is None:
             return Outcome(result, None, None)
         sys.stdout.buffer.write(result.image)
@@ -138,7 +139,7 @@ class ProtectFiles:
         if target.absolute() in self._written:
             raise OutputError(f"{target}: was written for another photo of this run. Give {source} a run of its own")
         if target.absolute() in self._inputs:
-            raise OutputError(f"{target}: is itself to be protected in this run. Leave it out, or choose another -o")
+            raise OutputError(f"{target}: is itself a photo given in this run. Leave it out, or choose another -o")
         if target.parent not in self._swept:
             sweep(target.parent)
             self._swept.add(target.parent)

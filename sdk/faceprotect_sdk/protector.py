@@ -22,13 +22,14 @@ from faceprotect_sdk.arguments import listed, whole
 from faceprotect_sdk.check import check_photos
 from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
-from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.errors import AlreadyProtected, UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
+from faceprotect_sdk.mark import Mark
 from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.result import CheckResult, FaceResult, Goal, ProtectResult
+from faceprotect_sdk.result import LATE, CheckResult, FaceResult, Goal, ProtectResult
 from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.selection import Selection, select
 from faceprotect_sdk.session import FaceSession, Stopwatch
@@ -148,16 +149,17 @@ class Protector:
         channel_order: ChannelOrder = "rgb",
         seed: int = 0,
         progress: ProgressCallback | None = None,
+        again: bool = False,
     ) -> ProtectResult:
         """Protect the faces of a photo and score the bytes that would be written.
 
         ``photo``: a path, bytes, PIL image, or uint8 array [H, W, 3|4] or [H, W] (``channel_order`` "rgb" or "bgr").
         ``faces``: "all", "largest", or the app's own: Face, five (x, y) points [5, 2] or boxes (x0, y0, x1, y1), in
         pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine, unless a time budget
-        ends a search.
+        ends a search. ``again``: protect a photo, too, that is marked as protected before, though that may lead back to the person.
 
         Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
-        selected face on the encoded bytes. Raises UnreadableInput, UsageError, and errors of the engine floor.
+        selected face on the encoded bytes. Raises UnreadableInput, AlreadyProtected, UsageError, and errors of the engine floor.
         """
         seed = whole("seed", seed, 0, _SEED_LIMIT - 1)
         watch = Stopwatch()
@@ -165,6 +167,7 @@ class Protector:
             self._check_open()
             with watch("decode"):
                 source = load(photo, channel_order=channel_order)
+                _refuse_marked(source, again)
                 pixels = source.rgb8()
             with watch("detect"):
                 faces = faces if isinstance(faces, str) else listed("faces", faces)
@@ -189,6 +192,7 @@ class Protector:
             searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
             panel = judge.unique([*searched, *self._panel()])
             first, second = load(original), load(protected)
+            notes += _marks(first, second)
             return check_photos(first, second, faces, panel, self._dependent(panel), self._detect, tuple(notes), self._mesh())
 
     def _check_open(self) -> None:
@@ -231,7 +235,7 @@ class Protector:
                 changed = source.pixels
                 for session in sessions:
                     changed = session.paste(changed, mask, source.grey)
-                data = encode(source.with_pixels(changed), quality=self.quality)
+                data = encode(source.with_pixels(changed), quality=self.quality, mark=Mark.of(changed, self._method.name))
             _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
             with watch("score"):
                 written = load(data).rgb8()
@@ -244,7 +248,7 @@ class Protector:
             network = self._mesh()
             results = tuple(session.result(pixels, written, network) for session in sessions)
         late = any(session.found is not None and session.found.late for session in sessions)
-        notes = ("the time budget ended a search: give it more time for more protection, or a smaller change",) if late else ()
+        notes = (LATE,) if late else ()
         return self._result(source, results, found, data, seed, watch, notes)
 
     def _written_original(self, source: Photo, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -325,6 +329,24 @@ def _share(end: float, faces: int) -> float:
     """When the next of so many faces has to be ready: the time left is shared evenly."""
     now = time.monotonic()
     return now + (end - now) / faces
+
+
+def _refuse_marked(photo: Photo, again: bool) -> None:
+    if photo.mark is not None and not again:
+        raise AlreadyProtected(
+            f"{photo.path or 'the photo given'}: has been protected before ({photo.mark}), and protecting it again may lead back to the "
+            "person. Protect the original, or insist: --again (in Python: again=True)"
+        )
+
+
+def _marks(original: Photo, protected: Photo) -> list[str]:
+    """What the marks of two photos that are compared say."""
+    notes = []
+    if original.mark is not None:
+        notes.append(f"the first photo is no original, it has been protected before ({original.mark}): compare with the original")
+    if protected.mark is not None:
+        notes.append(f"the second photo says that it has been protected ({protected.mark})")
+    return notes
 
 
 def _report(progress: ProgressCallback | None, event: Progress) -> None:

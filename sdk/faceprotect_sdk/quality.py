@@ -19,10 +19,10 @@ class Quality:
 
     ``ssimulacra2``: on the aligned crop of 256 px, on its own scale: 90 is not seen in a flicker test, 80 not side by side, 70 barely
     noticed, 50 slightly annoying, 30 annoying; it has no lower end. ``ssimulacra2_face``: the same on the face of the photo as written
-    (``ssimulacra.face_score``); None where the photos differ in size or hold too little of the face. ``mid_band``: how strong the change
-    is in the band by which people tell faces apart, in grey levels of 0..255 (``mid_band.mid_band``): the less, the better. ``mesh_moved``:
-    mean way of the points of a face mesh, in pixels of the crop; None where no such network is at hand. ``points_moved``: how far the
-    farthest of the detector's five points went, as a part of the face's width; None where the detector found no face any more.
+    (``ssimulacra.face_score``); None where the photos differ in size or turn, or hold too little of the face. ``mid_band``: how strong the
+    change is in the band by which people tell faces apart, in grey levels of 0..255 (``mid_band.mid_band``): the less, the better.
+    ``mesh_moved``: mean way of the points of a face mesh, in pixels of the crop; None where no such network is at hand. ``points_moved``:
+    how far the farthest of the detector's five points went, as a part of the face's width; None where the detector found no face any more.
 
     ``psnr`` in dB and ``ssim``, on the crop, are for comparison with what others publish: both hardly see a nose that is bent, and a search
     that is held by them alone bends it.
@@ -61,9 +61,10 @@ def measure(
     ``first_points``, ``second_points``: five (x, y) by which each is aligned. ``points_moved`` is handed on.
     """
     before, after = aligned_crop(first, first_points), aligned_crop(second, second_points)
+    in_place = first.shape == second.shape and np.array_equal(first_points, second_points)  # not so in a photo that was turned
     return Quality(
         ssimulacra2=crop_score(before, after),
-        ssimulacra2_face=face_score(first, second, first_points) if first.shape == second.shape else None,
+        ssimulacra2_face=face_score(first, second, first_points) if in_place else None,
         mid_band=mid_band(before, after),
         psnr=psnr(before, after),
         ssim=ssim(before, after),

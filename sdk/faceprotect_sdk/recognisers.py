@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.spec import TensorSpec
-from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.align import aligned_crop, quarter_turns
 from faceprotect_sdk.errors import RecogniserError
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.result import Measure
@@ -198,12 +198,12 @@ class OnnxRecogniser:
 
 
 def _boxed(pixels: Pixels8, face: Face, size: int) -> NDArray[np.float32]:
-    """The tight box of a face stretched to a square: [1, 3, size, size] float32 0..1."""
+    """The tight box of a face, upright, stretched to a square: [1, 3, size, size] float32 0..1."""
     import cv2
 
     height, width = pixels.shape[:2]
     x0, y0 = max(int(face.box[0]), 0), max(int(face.box[1]), 0)
     x1, y1 = min(int(np.ceil(face.box[2])), width), min(int(np.ceil(face.box[3])), height)
-    patch = pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    patch = np.ascontiguousarray(np.rot90(pixels[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], -quarter_turns(face.points)))
     resized = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32) / 255.0

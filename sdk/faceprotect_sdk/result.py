@@ -15,6 +15,10 @@ Status = Literal["protected", "still_matched", "no_face"]
 Measure = Literal["cosine", "distance"]
 Goal = Literal["dodge", "decoy"]
 
+#: The note of a result whose search the time budget has ended.
+LATE = "the time budget ended a search: give it more time for more protection, or a smaller change"
+#: Methods that run a network once, and search for nothing.
+_PASSES = ("fast", "makeup")
 _EXIT = {
     "protected": ExitCode.PROTECTED,
     "still_matched": ExitCode.STILL_MATCHED,
@@ -129,6 +133,25 @@ class ProtectResult:
         """Whether every selected face is protected and confirmed."""
         return self.status == "protected"
 
+    @property
+    def advice(self) -> str:
+        """What to try next where the photo is not protected; empty where it is."""
+        if self.protected:
+            return ""
+        if self.status == "no_face":
+            return "Pass a photo in which a face is larger or sharper"
+        if LATE in self.notes:
+            return "The search ended with its time: give it more, --time-budget SECONDS, or leave it out"
+        if self.method in _PASSES:
+            return f"'{self.method}' does not search; --method auto does, and gets further"
+        higher = "No strength is higher" if self.strength == "high" else "Try --strength high, which may be seen"
+        matched = [one for face in self.faces for one in face.verdicts if one.matched]
+        if not all(one.took_part for one in matched):
+            return f"{higher}; more recognisers to search on help against those outside the search: faceprotect-sdk engines fetch all"
+        if self.strength == "high" and self.method == "auto":
+            return f"{higher}; --method latent searches longer"
+        return higher
+
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the protected photo atomically; never replaces a file without ``force``.
 
@@ -139,8 +162,7 @@ class ProtectResult:
 
         if self.image is None:
             raise NotProtected(
-                f"the photo is not protected (status {self.status}), so nothing is written to {path}. "
-                "Try a higher strength: --strength high"
+                f"the photo is not protected (status {self.status}), so nothing is written to {path}. {self.advice}"
             )
         check_suffix(Path(path), self.container)
         check_output(Path(path), None, force=force)

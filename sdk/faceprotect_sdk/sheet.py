@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_sdk.align import quarter_turns
 from faceprotect_sdk.paste import region_of
 from faceprotect_sdk.result import FaceResult, Verdict
 
@@ -64,7 +65,9 @@ def sheet_bytes(picture: Image.Image, suffix: str) -> bytes:
 def panel(photo: NDArray[np.uint8], points: NDArray[np.float64], side: int = SIDE) -> NDArray[np.uint8]:
     """The face of a photo, uint8 RGB [H, W, 3], upright in a white square [side, side, 3]; averaged down, or enlarged bicubically."""
     region = region_of(points, *photo.shape[:2])
-    return _fitted(photo[region.rows, region.cols], side) if region is not None else np.full((side, side, 3), 255, np.uint8)
+    if region is None:
+        return np.full((side, side, 3), 255, np.uint8)
+    return _fitted(np.rot90(photo[region.rows, region.cols], -quarter_turns(points)), side)
 
 
 def difference(original: NDArray[np.uint8], protected: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -76,6 +79,7 @@ def difference(original: NDArray[np.uint8], protected: NDArray[np.uint8]) -> NDA
 def _fitted(patch: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     import cv2
 
+    patch = np.ascontiguousarray(patch)
     ratio = side / max(patch.shape[:2])
     width, height = (max(round(length * ratio), 1) for length in patch.shape[1::-1])
     scaled = cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC)
@@ -110,7 +114,8 @@ def _difference_panel(original: NDArray[np.uint8], protected: NDArray[np.uint8],
     region = region_of(points, *original.shape[:2])
     if region is None:
         return np.full((SIDE, SIDE, 3), 128, np.uint8)
-    return _fitted(difference(original[region.rows, region.cols], protected[region.rows, region.cols]), SIDE)
+    change = difference(original[region.rows, region.cols], protected[region.rows, region.cols])
+    return _fitted(np.rot90(change, -quarter_turns(points)), SIDE)
 
 
 def _draw_figures(pen: ImageDraw.ImageDraw, top: int, face: FaceResult) -> None:

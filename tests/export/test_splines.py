@@ -19,7 +19,7 @@ def test_splines_are_scipys_and_sum_to_one() -> None:
 
 
 def test_what_lies_in_them_is_smooth() -> None:
-    """Of coefficients drawn at random, next to nothing is left at the pixels' own pitch, where noise in every pixel has half of its power."""
+    """Of random coefficients, next to nothing is left at the pixels' own pitch, where noise in every pixel has half of its power."""
     change = SplineDecode(64)(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))).numpy()
     assert change.shape == (1, 3, 64, 64)
     power = np.abs(np.fft.fft2(change)) ** 2

@@ -10,7 +10,9 @@ import pytest
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import EngineNotFound, WeightsMissing
 from faceprotect_engines.store import Store
-from faceprotect_sdk.faces import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress
+from faceprotect_sdk import faces
+from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop, quarter_turns
+from faceprotect_sdk.faces import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress, turned
 from faceprotect_sdk.selection import box_of_points
 
 
@@ -85,3 +87,54 @@ def test_a_box_around_five_points(detector: Engine, astronaut: np.ndarray) -> No
     (face,) = find_faces(astronaut, detector)
     guessed = Face(box_of_points(face.points), face.points, 1.0)
     assert overlap(face, guessed) > 0.6
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_photo_on_its_side_has_the_same_faces(detector: Engine, astronaut: np.ndarray, turns: int) -> None:
+    """Boxes and points are those of the upright photo, turned; so are those of the near view."""
+    height, width = astronaut.shape[0] - 64, astronaut.shape[1]
+    upright = np.ascontiguousarray(astronaut[:height])
+    lying = np.ascontiguousarray(np.rot90(upright, turns))
+    (expected,) = (turned(face, turns, width, height) for face in find_faces(upright, detector))
+    (face,) = find_faces(lying, detector)
+    near = face_in_place(lying, expected, detector)
+    assert near is not None
+    for found in (face, near):
+        assert np.abs(found.points - expected.points).max() < 0.06 * width / 6
+        assert overlap(found, expected) > 0.85
+    assert quarter_turns(face.points) == turns
+    back = turned(expected, -turns, lying.shape[1], lying.shape[0])
+    np.testing.assert_allclose(aligned_crop(lying, expected.points), aligned_crop(upright, back.points), atol=0.02)
+
+
+def test_an_upright_photo_is_looked_at_once(detector: Engine, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its points are plausible; a face on its side, or none, is looked for in four turns."""
+    looks: list[tuple[int, ...]] = []
+    honest = faces._faces_as_it_lies
+
+    def look(photo: np.ndarray, engine: Engine) -> tuple[Face, ...]:
+        looks.append(photo.shape)
+        return honest(photo, engine)
+
+    monkeypatch.setattr(faces, "_faces_as_it_lies", look)
+    for photo, count in ((astronaut, 1), (np.ascontiguousarray(np.rot90(astronaut)), 4), (astronaut[:40, :40], 4)):
+        looks.clear()
+        find_faces(np.ascontiguousarray(photo), detector)
+        assert len(looks) == count
+
+
+def test_turning_boxes_and_points() -> None:
+    """A pixel of the photo is the same pixel of the turned one; four quarters are none."""
+    face = Face((3, 4, 5, 7), np.array([[3.0, 4.0], [4, 4], [3, 5], [4, 6], [3, 6]]), 1.0)
+    photo = np.zeros((9, 12))
+    photo[4:7, 3:5] = np.arange(1, 7).reshape(3, 2)
+    for turns in range(1, 4):
+        other, view = turned(face, turns, 12, 9), np.rot90(photo, turns)
+        for (x, y), (u, v) in zip(face.points.astype(int), other.points.astype(int), strict=True):
+            assert view[v, u] == photo[y, x]
+        x0, y0, x1, y1 = (int(value) for value in other.box)
+        assert sorted(view[y0:y1, x0:x1].ravel()) == [1, 2, 3, 4, 5, 6]
+        back = turned(other, -turns, view.shape[1], view.shape[0])
+        assert back.box == face.box
+        np.testing.assert_array_equal(back.points, face.points)
+        assert quarter_turns(turned(Face((0, 0, 1, 1), CANONICAL_POINTS, 1.0), turns, 256, 256).points) == turns

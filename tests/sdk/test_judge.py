@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, RecogniserError, dlib_judge
 from faceprotect_sdk.align import CANONICAL_POINTS
-from faceprotect_sdk.faces import Face
+from faceprotect_sdk.faces import Face, turned
 from faceprotect_sdk.judge import given_judges, verdict
-from faceprotect_sdk.recognisers import OnnxRecogniser
+from faceprotect_sdk.recognisers import OnnxRecogniser, _boxed
 from faceprotect_sdk.room import EngineRoom
 
 
@@ -180,6 +180,19 @@ def test_dlib_knows_a_person_and_tells_two_apart() -> None:
     assert said.measure == "distance"
     assert said.distance == pytest.approx(0.0)
     assert said.distance_threshold == pytest.approx(0.6)
+    for turns in (1, 2, 3):  # its landmarks are those of an upright face, wherever that lies
+        lying = np.ascontiguousarray(np.rot90(photo, turns))
+        turned_place = judge.locate(lying, turned(face, turns, photo.shape[1], photo.shape[0]))
+        assert 1 - judge.similarity(own, judge.embed(lying, turned_place)) < 0.1
+
+
+def test_a_recogniser_of_boxes_sees_a_face_upright() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    face = Face((10, 5, 26, 29), CANONICAL_POINTS / 8, 1.0)
+    expected = _boxed(photo, face, 24)
+    for turns in (1, 2, 3):
+        seen = _boxed(np.rot90(photo, turns), turned(face, turns, 60, 40), 24)
+        np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
 def test_mean_and_deviation_are_applied(tmp_path: Path, pixels: np.ndarray, room: EngineRoom) -> None:

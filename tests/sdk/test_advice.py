@@ -1,0 +1,51 @@
+"""What is advised fits what went wrong, and is never what was done already."""
+
+from __future__ import annotations
+
+import pytest
+
+from faceprotect_sdk import FaceResult, NotProtected, ProtectResult, Quality, Verdict
+from faceprotect_sdk.cli_report import missing
+from faceprotect_sdk.result import LATE
+
+
+def still_matched(method: str = "auto", strength: str = "medium", *, took_part: bool = True, late: bool = False) -> ProtectResult:
+    verdict = Verdict("some", 0.5, 0.3, matched=True, took_part=took_part)
+    quality = Quality(60.0, None, 5.0, 38.0, 0.97)
+    face = FaceResult(0, (0, 0, 9, 9), (), 0.9, "still_matched", (verdict,), quality, 3, search_passed=False, steps=96)
+    return result("still_matched", (face,), method, strength, late=late)
+
+
+def result(status: str, faces: tuple[FaceResult, ...], method: str, strength: str, *, late: bool = False) -> ProtectResult:
+    return ProtectResult(
+        status, faces, len(faces), None, b"x" if faces else None, "JPEG", (9, 9), method, "dodge", strength, 0, "cpu", {}, {}, "0",  # type: ignore[arg-type]
+        (LATE,) if late else (),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "says", "never"),
+    [
+        (still_matched(), "--strength high", "fetch"),
+        (still_matched(took_part=False), "engines fetch all", "latent"),
+        (still_matched(strength="high"), "--method latent", "--strength high"),
+        (still_matched("latent", "high"), "No strength is higher", "--method"),
+        (still_matched(strength="high", took_part=False), "engines fetch all", "--strength high"),
+        (still_matched("fast", "high"), "--method auto", "--strength"),
+        (still_matched("makeup"), "--method auto", "--strength"),
+        (still_matched(late=True), "--time-budget", "--strength"),
+        (result("no_face", (), "auto", "medium"), "larger", "--strength"),
+    ],
+)
+def test_advice(found: ProtectResult, says: str, never: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert says in found.advice
+    assert never not in found.advice
+    with pytest.raises(NotProtected) as refused:
+        found.save(tmp_path_factory.mktemp("out") / "x.jpg")
+    assert str(refused.value).endswith(found.advice)
+
+
+def test_what_is_missing_names_what_ended_the_search() -> None:
+    assert "strength medium" in missing(still_matched())
+    assert "time" in missing(still_matched(late=True))
+    assert "strength" not in missing(still_matched(late=True))
