@@ -52,7 +52,7 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
         changed("no structure term", {"parameters.structure_share": 0.0}),
         changed("no mid band", {"parameters.mid_share": 0.0}),
         changed("squared error alone", {f"parameters.{share}_share": 0.0 for share in ("chroma", "structure", "mid")}),
-        *([changed("in pixels", in_pixels(recipe))] if method in ("auto", "latent") else ()),
+        *(_auto_rows(changed, recipe) if method == "auto" else ()),
         changed("20 steps", {"parameters.steps": 20}),
         changed("80 steps", {"parameters.steps": 80}),
         *(_style_rows(changed) if method == "style" else _diffusion_rows(changed) if method == "diffusion" else ()),
@@ -68,12 +68,19 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
     return rows
 
 
-def in_pixels(recipe: Mapping[str, Any]) -> dict[str, object]:
-    """The recipe of a search in the latent, turned into one of the pixels from nothing: another engine, no decoder, smaller steps."""
-    search = recipe["stages"][-1]
-    inputs = {key: name for key, name in search["inputs"].items() if key != "latent"} | {"decoded_original": "nothing"}
-    pixels = {**search, "engine": "image-step", "inputs": inputs, "optimiser": {**search["optimiser"], "learning_rate": 0.006}}
-    return {"stages": [{**pixels, "start_std": 0.001}], "constants": {**recipe["constants"], "nothing": {"zeros": [1, 3, 256, 256]}}}
+def _auto_rows(changed: Callable[[str, Mapping[str, object]], Setting], recipe: Mapping[str, Any]) -> list[Setting]:
+    """What moves, how fast, and where."""
+    (search,) = recipe["stages"]
+    steady = {**search["optimiser"], "learning_rate": 0.4 * search["optimiser"]["learning_rate"], "anneal": 0.99}
+    latent = load_recipe(ZOO / "recipes" / "latent.json")
+    coded = {**latent["stages"][-1], "steps": search["steps"], "optimiser": {**search["optimiser"], "learning_rate": 0.1}}
+    return [
+        changed("in every pixel", {"stages.0": {**search, "engine": "image-step"}}),
+        changed("in the latent", {"stages": [*latent["stages"][:-1], coded]}),
+        changed("a steady learning rate", {"stages.0.optimiser": steady}),
+        changed("the face alone", {"region": {}}),
+        changed("nothing spared", {"region.spared": []}),
+    ]
 
 
 def _style_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> list[Setting]:

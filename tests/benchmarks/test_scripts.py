@@ -16,8 +16,12 @@ from PIL import Image
 import ablations
 import adaptive
 import split
+from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.recipe_schema import parse_recipe
+from faceprotect_engines.store import ZOO
 from harness.pairs import read_pairs
 from harness.provenance import command_line
+from harness.settings import patched
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -78,7 +82,7 @@ def test_mistakes_of_a_split_are_named(listed: Path, plant: object, words: list[
 
 def test_ablations_change_what_they_name() -> None:
     rows = {row.key: row for row in ablations.settings("latent", ("a", "b"), "c", 36.0)}
-    assert len(rows) == 22
+    assert len(rows) == 21
     assert {row.attempts for row in rows.values()} == {1}
     assert rows["no colour term"].recipe == {"parameters.chroma_share": 0.0}
     assert rows["teachers"].without == ("dlib-resnet", "student-conv")
@@ -86,9 +90,19 @@ def test_ablations_change_what_they_name() -> None:
     assert [row.key for row in plain] == ["latent"]
 
 
+def test_ablations_of_auto_ask_what_moves_and_where() -> None:
+    rows = {row.key: row for row in ablations.settings("auto", (), "c", 36.0)}
+    recipe = load_recipe(ZOO / "recipes" / "auto.json")
+    made = {key: patched(recipe, row.recipe) for key, row in rows.items() if row.recipe}
+    for document in made.values():
+        parse_recipe(document)
+    assert [stage["engine"] for stage in made["in the latent"]["stages"]] == ["face-encoder", "latent-decode", "latent-step"]
+    assert (made["in every pixel"]["stages"][0]["engine"], made["the face alone"]["region"]) == ("image-step", {})
+
+
 def test_ablations_of_style_ask_what_each_of_its_parts_is_worth() -> None:
     rows = {row.key: row for row in ablations.settings("style", (), "c", 36.0)}
-    base = {row.key for row in ablations.settings("latent", (), "c", 36.0)} - {"latent", "in pixels"}
+    base = {row.key for row in ablations.settings("latent", (), "c", 36.0)} - {"latent"}
     own = ["no key points", "no P-norm", "no refinement of the inversion", "W+ alone", "W+ alone, coarse layers", "W+ alone, fine layers"]
     assert rows.keys() == base | {"style", "F alone", *own}
     assert {row.method for row in rows.values() if row.recipe} == {"style"}
