@@ -16,11 +16,12 @@ from PIL import Image
 
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
+from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.mask import Region, face_mask
 from faceprotect_sdk.methods import METHODS, make_method
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.paste import support
@@ -105,7 +106,8 @@ def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store,
     data = result.image or result.unconfirmed
     assert data == (again.image or again.unconfirmed), "same seed, other bytes"
     before, after = load(astronaut).pixels, load(data or b"").pixels
-    outside = ~support(face_mask(), np.array(result.faces[0].points), *before.shape[:2])
+    mask = face_mask(Region.of(load_recipe(ZOO / "recipes" / f"{method}.json")))
+    outside = ~support(mask, np.array(result.faces[0].points), *before.shape[:2])
     assert np.array_equal(before[outside], after[outside])
     assert result.faces[0].quality.psnr > (22 if method == "makeup" else 30)  # makeup is there to be seen
 

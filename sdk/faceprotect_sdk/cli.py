@@ -87,7 +87,7 @@ faces_option = click.option(
 @click.option("-r", "--recursive", is_flag=True, help="Protect the JPEG, PNG and WebP photos in folders among PHOTOS, and below.")
 @click.option(
     "--method", default="auto", show_default=True,
-    help="auto: a search of 32 steps; latent: the same with 60; fast: one pass of a network, not enough for every face, and plain to see; "
+    help="auto: a search of 40 steps in pixels; latent: of 60 in a latent, with smoother changes; fast: one pass of a network, not enough for every face, and plain to see; "
     "diffusion: a search in the latent of a diffusion model; style: one in the codes of a style generator; or makeup, which is there to be "
     "seen (--look).",
 )
@@ -102,8 +102,8 @@ faces_option = click.option(
     default="medium",
     show_default=True,
     help="How much change people may see, at most. Points on a measured curve of SSIMULACRA2 (70: barely noticed, 50: slightly annoying) "
-    "and of people whom three strong recognisers outside the search no longer match, on average: low 70, 62 %; medium 56, 100 %; "
-    "high 40, 100 % (auto with SFace, 8 people; medium on 60 people: 57, 91 %).",
+    "and of people whom three strong recognisers outside the search no longer match, on average: low 72, 67 %; medium 60, 90 %; "
+    "high 45, 100 % (auto with SFace, 16 people; medium on 60 people: 60, 90 %).",
 )
 @click.option(
     "--look", metavar="NAME|DIR", help="Of --method makeup: see 'engines list', or make one: export makeup.  [default: natural]"

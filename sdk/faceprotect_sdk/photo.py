@@ -366,8 +366,9 @@ def _from_deep(image: Image.Image, data: bytes, where: str) -> Photo:
     colour, alpha = _split_deep(raw)
     base = _common(image, "PNG", True)
     hidden = next((content for kind, content, _ in png_chunks(data) if kind == b"tRNS"), b"")
-    if alpha is None and len(hidden) in (2, 6):
+    if len(hidden) in (2, 6):
         base = replace(base, notes=(*base.notes, _TRANSPARENT))
+    if alpha is None and len(hidden) in (2, 6):  # OpenCV from 5 on does it by itself, for colour
         alpha = _opaque_but((colour == np.frombuffer(hidden, ">u2")).all(2))
     return _upright(replace(base, pixels=colour, alpha=alpha, grey=data[25] in _GREY_TYPES))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from faceprotect_engines.store import ZOO, Store
+from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import OutputError, UsageError
 from faceprotect_sdk.photo import Photo, load
 from faceprotect_sdk.progress import ProgressCallback
@@ -154,4 +154,4 @@ def _store(engines: Path | None) -> Store | None:
     """Engines of the user's own before those that ship; raises UsageError for a folder that is none."""
     if engines is not None and not engines.is_dir():
         raise UsageError(f"{engines}: no such folder. Make engines: faceprotect-sdk export diffusion SOURCE -o {engines}")
-    return None if engines is None else Store([engines, ZOO])
+    return None if engines is None else Store([engines, *Store().roots])

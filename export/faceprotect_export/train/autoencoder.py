@@ -17,6 +17,7 @@ from torch import Tensor
 
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.precision import mixed
 
 LATENT_NOISE = 0.1  # neighbouring latents must decode to neighbouring faces: the search walks between them
 
@@ -66,7 +67,7 @@ def main(crops: tuple[Path, ...], out: Path, steps: int, size: int, count: int, 
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         image = batch(data, size, count, rng).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             made, latent = model(image, LATENT_NOISE)
         loss = reconstruction_loss(made.float(), image) + 1e-3 * latent.float().square().mean()
         optimiser.zero_grad(set_to_none=True)

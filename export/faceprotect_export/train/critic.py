@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.precision import mixed
 
 WIDTHS = (32, 64, 128, 128)
 RATE = 1e-3
@@ -52,7 +53,7 @@ class Critic(nn.Module):
     def learn(self, photos: Tensor, made: Tensor) -> float:
         """One update on photos and the student's faces [N, 3, S, S]; returns its loss."""
         self.requires_grad_(True).train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             real, false = self(torch.cat([photos, made.detach()])).float().chunk(2)
         loss = F.relu(1 - real + false).mean()
         self.optimiser.zero_grad(set_to_none=True)

@@ -25,6 +25,7 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import scheduled, updated
+from faceprotect_export.train.precision import mixed
 
 HELD_OUT = 128
 #: Half of the draws are below this time step: protection works where there is little noise.
@@ -54,7 +55,7 @@ def read_latents(crops: list[Path], weights: Path, file: Path) -> np.ndarray:
     if not file.exists():
         encoder = Sources(weights, ()).autoencoder().encoder.to(memory_format=torch.channels_last)
         data, found = read_crops(crops, 256), []
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed():
             for part in tqdm(np.array_split(data, max(1, len(data) // 32)), desc="latents"):
                 images = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 255
                 found.append(torch.stack([encoder(images), encoder(images.flip(3))]).half().numpy())
@@ -95,7 +96,7 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
         chosen = rng.choice(known, count, replace=False)
         batch = scaling * torch.from_numpy(latents[rng.integers(0, 2, count), chosen].astype(np.float32))
         times = torch.from_numpy(np.where(np.arange(count) % 2, rng.integers(0, LOW_NOISE, count), rng.integers(0, len(alphas), count)))
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             loss = model.loss(batch.contiguous(memory_format=torch.channels_last), times, torch.randn_like(batch), alphas).mean()
         updated(optimiser, loss, dict(model.named_parameters()), average, step, AVERAGED)
         recent.append(loss.item())

@@ -33,6 +33,7 @@ from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import (
     BUDGETS,
     Rival,
@@ -100,7 +101,7 @@ class Trainer:
         chosen[:guided] = 0
         goal = F.one_hot(torch.from_numpy(chosen), len(self.fast.goals)).float()
         used = drawn(self.rivals, rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             with torch.no_grad():
                 latent = self.autoencoder.encoder(crops)
                 plain = self.autoencoder.decoder(latent).float()
@@ -115,7 +116,7 @@ class Trainer:
         if self.prices.realism:
             risen = rising(number, steps)
             price = price + risen * (concentrated(image, crops) - change.square().mean((1, 2, 3))) / budget
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed():
                 displeased = risen * self.critic.displeased(image, crops).mean()
         loss = lost + paid(price) + self.prices.realism * displeased + self.prices.targets * missed + self.prices.apart * alike
         trained = dict(self.fast.named_parameters())
@@ -134,7 +135,7 @@ class Trainer:
         goal = F.one_hot(torch.zeros(1, dtype=torch.long), len(model.goals)).float()
         rows: list[dict[str, Tensor]] = []
         for part in crops.split(16):
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed():
                 latent = self.autoencoder.encoder(part)
                 embedding, budget = self.told(part).float(), torch.full((len(part),), BUDGET)
                 offset = model(latent, embedding, budget, goal.expand(len(part), -1))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from faceprotect_engines.store import Store
 from faceprotect_export.modules.keypoints import SIDE, KeypointNet
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.precision import mixed
 from faceprotect_sdk.align import CROP, aligned_crop, crop_transform
 from faceprotect_sdk.faces import Face, detect
 
@@ -126,7 +127,7 @@ def main(faces: Path, points: Path, out: Path, steps: int, count: int, rate: flo
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         chosen = torch.randint(len(known[0]), (count,), generator=random)
         crop, wanted = vary(known[0][chosen], known[1][chosen], random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             found = net(crop.contiguous(memory_format=torch.channels_last))
         loss = F.smooth_l1_loss(found * 32, wanted * 32)
         optimiser.zero_grad(set_to_none=True)

@@ -22,6 +22,7 @@ from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.precision import mixed
 
 HELD_OUT = 96
 LOOKS_PER_STEP = 20
@@ -117,7 +118,7 @@ def main(crops: tuple[Path, ...], weights: Path, out: Path, steps: int, count: i
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         chosen = rng.choice(known, count, replace=False)
         image, said = painted(pictures(data[chosen]), points[chosen], [random_look(rng) for _ in range(LOOKS_PER_STEP)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             loss = contrastive(model, lit(image, rng).contiguous(memory_format=torch.channels_last), said)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

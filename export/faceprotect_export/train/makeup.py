@@ -35,6 +35,7 @@ from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import Report, resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import (
     BUDGETS,
     Rival,
@@ -101,7 +102,7 @@ class Trainer:
         used = drawn(self.rivals, rng)
         with torch.no_grad():
             made, _, where = self.protect.dressed(crops, self.mask, look)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             with torch.no_grad():
                 latent = self.autoencoder.encoder(made)
                 plain = self.autoencoder.decoder(latent).float()
@@ -112,7 +113,7 @@ class Trainer:
         risen = rising(number, steps)
         more = concentrated(image, made) - (image - made).square().mean((1, 2, 3))
         price = (self.penalty(image, made) + risen * more) / budget
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             displeased = self.critic.displeased(image, made).mean()
         alike = common(image - made)
         loss = lost + paid(price) + risen * REALISM * displeased + APART * alike

@@ -28,6 +28,7 @@ from faceprotect_export.dlib_resnet import read_weights
 from faceprotect_export.objectives.penalty import Penalty, shares_of
 from faceprotect_export.search_engines import DLIB, PackageDlib
 from faceprotect_export.sources import Sources
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.methods.base import TOWARDS
@@ -218,7 +219,7 @@ def facing(
     """Mean loss of the recognisers over a batch as they are shown it, and the mean cosine of each to the faces' own embeddings."""
     shown = seen(image, rng).contiguous(memory_format=torch.channels_last)
     losses, cosines = [], {}
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed():
         for rival, embedding in zip(used, own, strict=True):
             lost, cosine = adversarial(rival, shown, embedding, goal)
             losses.append(lost.float())

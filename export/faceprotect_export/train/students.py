@@ -25,6 +25,7 @@ from faceprotect_export.modules.students import Student, build_student
 from faceprotect_export.onnx_reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.precision import mixed
 from faceprotect_sdk.specification import parse_specification
 
 SIZE = 160  # canonical crops are kept at this size while training; windows scale with it
@@ -73,7 +74,7 @@ class Teacher(nn.Module):
     def look(self, crops: Tensor, reference: Tensor | None = None) -> Look:
         """What it makes of ``crops``; with a ``reference``, also the slope there."""
         crops = crops.detach().requires_grad_(reference is not None)
-        with torch.set_grad_enabled(reference is not None), torch.autocast("cpu", torch.bfloat16):
+        with torch.set_grad_enabled(reference is not None), mixed():
             embedding = self(crops)
         gradient = None if reference is None else torch.autograd.grad((embedding * reference).sum(), crops)[0]
         return Look(embedding.detach(), reference, gradient)
@@ -120,7 +121,7 @@ class Trainer:
     def step(self, crops: Tensor, teacher: str, look: Look) -> dict[str, float]:
         """One update towards what the teacher makes of ``crops``; returns the losses."""
         crops = crops.detach().requires_grad_(look.gradient is not None)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             own = self._head(self.student(crops), teacher)
             losses = {"value": (1 - (own * look.embedding).sum(1)).mean()}
         if look.gradient is not None and look.reference is not None:
@@ -171,7 +172,7 @@ class Trainer:
             if latent is None or offset is None or self.autoencoder is None:
                 walk.advance(-look.gradient, fraction)
                 continue
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed():
                 offset, change = perturb.latent_shift(self.autoencoder.decoder, latent, offset, -look.gradient, 0.2)
             walk.change = change.float() / perturb.rms(change.float()).clamp_min(1e-8) * walk.radius * fraction
         self.student.train()
@@ -179,7 +180,7 @@ class Trainer:
 
     def _latent(self, crops: Tensor) -> Tensor:
         assert self.autoencoder is not None
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed():
             return self.autoencoder.encoder(crops.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -188,7 +189,7 @@ class Trainer:
         live = {k: v.clone() for k, v in self.student.state_dict().items()}
         self.student.load_state_dict(self.average)
         self.student.eval()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             embedding = self.student(crops).float()
         found = {k: (self._head(embedding, k) * t.look(crops).embedding).sum(1).mean().item() for k, t in self.teachers.items()}
         self.student.train()

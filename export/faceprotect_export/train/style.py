@@ -29,6 +29,7 @@ from faceprotect_export.modules.style import StyleConfig, StyleEncoder, StyleGen
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.autoencoder import reconstruction_loss
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
 from faceprotect_sdk.mask import face_mask
 
@@ -91,7 +92,7 @@ class Trainer:
         """Step ``number`` on ``image`` [N, 3, S, S], N at least 4; returns the losses."""
         half, done = len(image) // 2, number / self.steps
         self._set_rate(number)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             plain = self.models.encoder(image)
             base, codes = self._noisy(*plain)
             made = self.models.generator(base, codes)
@@ -129,7 +130,7 @@ class Trainer:
     def _likeness(self, image: Tensor, made: Tensor, recogniser: nn.Module) -> Tensor:
         """Mean cosine of the made photos to the photos, seen at a random size and place."""
         resize, shift = 0.5 + 0.5 * float(torch.rand(())), tuple(torch.randint(-2, 3, (2,)).tolist())
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             with torch.no_grad():
                 wanted = recogniser(image).float()
             small = F.interpolate(made, scale_factor=resize, mode="bilinear")
@@ -140,14 +141,14 @@ class Trainer:
     def _adversarial(self, made: Tensor, number: int) -> Tensor:
         ramp = float(np.clip((number - ADVERSARIAL_FROM * self.steps) / RAMP - 0.5, 0, 1))  # the critic learns alone at first
         self.critic.requires_grad_(False)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             scores = self.critic(made)
         self.critic.requires_grad_(True)
         return ramp * ADVERSARIAL * F.softplus(-scores.float()).mean()
 
     def _criticise(self, image: Tensor, made: Tensor, number: int) -> float:
         """One update of the discriminator, with the gradient penalty on photos now and then (Mescheder et al. 2018, eq. 9)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             real, false = self.critic(image), self.critic(made)
         loss = F.softplus(-real.float()).mean() + F.softplus(false.float()).mean()
         if number % R1_EVERY == 0:

@@ -32,6 +32,7 @@ from faceprotect_export.objectives.search import combine
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
@@ -83,7 +84,7 @@ class Together:
         torch.manual_seed(seed)
         crops = torch.stack([tensor_of(one) for one in pixels]).contiguous(memory_format=torch.channels_last)
         goal = F.one_hot(torch.zeros(len(crops), dtype=torch.long), self.goals).float()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed():
             latent = self.autoencoder.encoder(crops).float()
             plain = self.autoencoder.decoder(latent).float()
             own = {rival.name: rival.net(crops).float() for rival in self.rivals}
@@ -96,7 +97,7 @@ class Together:
         optimiser = torch.optim.AdamW([offset], rate, betas=(0.9, 0.99), weight_decay=0.0)
 
         def image() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed():
                 moved = self.autoencoder.decoder(latent + offset).float()
             return combine(moved, plain, crops, self.mask)
 

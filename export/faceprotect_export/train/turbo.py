@@ -23,6 +23,7 @@ from faceprotect_export.objectives.diffusion import ALIGNED, LEVELS
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.loop import scheduled, train, updated
+from faceprotect_export.train.precision import mixed
 
 HELD_OUT = 64
 #: Standard deviation of the offsets of a search at medium, in units of the scaled latent, and their largest here.
@@ -49,10 +50,10 @@ class Trainer:
 
     def error(self, latents: Tensor, spread: Tensor) -> Tensor:
         """Squared error to the three steps, per sample [N]; ``spread`` [N]: of the offsets."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed():
             above = along(self.teacher, latents, LEVELS).float() + spread.reshape(-1, 1, 1, 1) * torch.randn_like(latents)
             wanted = along(self.teacher, above, ALIGNED).float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed():
             made = along(self.student, above, (ALIGNED[0], ALIGNED[-1])).float()
         return (made - wanted).square().mean((1, 2, 3))
 
