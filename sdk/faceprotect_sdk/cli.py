@@ -87,7 +87,8 @@ faces_option = click.option(
 @click.option("-r", "--recursive", is_flag=True, help="Protect the JPEG, PNG and WebP photos in folders among PHOTOS, and below.")
 @click.option(
     "--method", default="auto", show_default=True,
-    help="auto: a search of 40 steps in pixels; latent: of 60 in a latent, with smoother changes; fast: one pass of a network, not enough for every face, and plain to see; "
+    help="auto: a search of 40 steps in pixels; latent: of 60 in a latent, with smoother changes; fast: one pass of a network, not enough "
+    "for every face, and plain to see; "
     "diffusion: a search in the latent of a diffusion model; style: one in the codes of a style generator; or makeup, which is there to be "
     "seen (--look).",
 )
