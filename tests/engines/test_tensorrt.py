@@ -231,10 +231,10 @@ def _rtx() -> Library:
         pytest.skip(f"TensorRT-RTX is not here: {error}")
 
 
-#: All of fixed size but those of diffusion, which take a minute and a half together: benchmarks/rtx_builds.py builds these, too.
+#: All of fixed size but makeup and those of diffusion, which take two minutes together: benchmarks/rtx_builds.py builds these, too.
 SHIPPED = [
     name for name in ZOO.names()
-    if not name.startswith("diffusion") and all(size is not None for tensor in ZOO.manifest(name).inputs for size in tensor.shape)
+    if not name.startswith(("diffusion", "makeup")) and all(size is not None for tensor in ZOO.manifest(name).inputs for size in tensor.shape)
 ]  # fmt: skip
 
 

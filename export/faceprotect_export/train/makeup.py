@@ -117,12 +117,12 @@ class Trainer:
             displeased = self.critic.displeased(image, made).mean()
         alike = common(image - made)
         loss = lost + paid(price) + risen * REALISM * displeased + APART * alike
-        cosines |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(made, image)}
         if self.encoder is not None and self.directions is not None:
             turned = self.encoder.images(image) - self.encoder.images(crops).detach()
             off = direction_loss(turned, self.directions[torch.from_numpy(looks)])
             loss, cosines["direction"] = loss + DIRECTION * off, float(off.detach())
         updated(self.optimiser, loss, self.model.trained(), self.average, number)
+        cosines |= {"displeased": float(displeased.detach()), "critic": self.critic.learn(made, image)}
         return {"loss": loss.item(), "price": float(price.detach().mean()), "common": float(alike.detach()), **cosines}
 
     def penalty(self, image: Tensor, made: Tensor) -> Tensor:

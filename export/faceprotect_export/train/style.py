@@ -107,9 +107,10 @@ class Trainer:
             found["own"] = own.item()
         if done >= ADVERSARIAL_FROM:
             losses["adversarial"] = self._adversarial(made, number)
-            found["critic"] = self._criticise(image, made.detach(), number)
         self.optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
+        if done >= ADVERSARIAL_FROM:  # once nobody needs the discriminator's weights as they were any more
+            found["critic"] = self._criticise(image, made.detach(), number)
         nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
         self.optimiser.step()
         with torch.no_grad():
