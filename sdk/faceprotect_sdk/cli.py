@@ -104,7 +104,7 @@ faces_option = click.option(
     show_default=True,
     help="How much change people may see, at most. Points on a measured curve of SSIMULACRA2 (70: barely noticed, 50: slightly annoying) "
     "and of people whom three strong recognisers outside the search no longer match, on average: low 72, 67 %; medium 60, 90 %; "
-    "high 45, 100 % (auto with SFace, 16 people; medium on 60 people: 60, 90 %).",
+    "high 45, 100 % (auto with SFace, 16 people; medium on 60 people: 60, 91 %).",
 )
 @click.option(
     "--look", metavar="NAME|DIR", help="Of --method makeup: see 'engines list', or make one: export makeup.  [default: natural]"
