@@ -11,7 +11,7 @@ from faceprotect_sdk.mark import mark_of_file
 #: Why a marked photo is left out: its name is that of an output of ours, and may be replaced.
 MARKED = "it has been protected before"
 #: How names of outputs end (``write.output_path``, ``write.sheet_path``).
-_ENDINGS = ("_protected", "_unconfirmed", "_sheet")
+ENDINGS = ("_protected", "_unconfirmed", "_sheet")
 
 
 def without_outputs(photos: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
@@ -33,6 +33,6 @@ def without_outputs(photos: Sequence[Path]) -> tuple[list[Path], dict[Path, str]
 def _why(photo: Path) -> str | None:
     if mark_of_file(photo) is not None:
         return MARKED
-    if photo.stem.endswith(_ENDINGS):
+    if photo.stem.endswith(ENDINGS):
         return "its name is that of an output; protect it by itself if it is none"
     return None

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.own_outputs import ENDINGS
 from faceprotect_sdk.photo import SUFFIXES
 
 #: Standard input, or output.
 STREAM = Path("-")
-#: How the stems of outputs end (``write.output_path``).
-_OWN = ("_protected", "_unconfirmed")
 _KNOWN = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 
@@ -20,7 +19,7 @@ def photos_in(names: Sequence[Path], *, recursive: bool) -> tuple[Path, ...]:
     """Every photo once, in order; with ``recursive`` a folder stands for the photos in it and below, sorted by name.
 
     Of a folder only JPEG, PNG and WebP by their suffix are taken, without hidden ones and without what a run before has written
-    ("..._protected", "..._unconfirmed"). Links to folders are not followed. Raises UsageError where folders hold no photo at all.
+    (``own_outputs.ENDINGS``). Links to folders are not followed. Raises UsageError where folders hold no photo at all.
     """
     found: list[Path] = []
     for name in names:
@@ -37,4 +36,4 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_photo(name: Path) -> bool:
-    return name.suffix.lower() in _KNOWN and not name.stem.endswith(_OWN) and not name.name.startswith(".")
+    return name.suffix.lower() in _KNOWN and not name.stem.endswith(ENDINGS) and not name.name.startswith(".")

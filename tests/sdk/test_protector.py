@@ -22,6 +22,8 @@ from faceprotect_sdk.align import CANONICAL_POINTS
 from faceprotect_sdk.cli_report import show_protect
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods.base import Strength
+from faceprotect_sdk.methods.search import FURTHER
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.quality import measure
@@ -201,6 +203,24 @@ def test_an_extra_surrogate_joins_the_search(store: Store, tmp_path: Path, pixel
     assert sims[1]["mine"].took_part
     assert not sims[1]["mine"].matched
     assert sims[1]["mine-judge"].similarity < sims[0]["mine-judge"].similarity - 0.2
+
+
+def test_every_further_recogniser_makes_the_budget_smaller(
+    store: Store, tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [toy_zoo.make_surrogate(tmp_path / name, seed) for name, seed in (("one", 77), ("two", 78), ("three", 79))]
+    asked: list[float] = []
+
+    def note(*_: object, parameters: dict[str, float], **__: object) -> None:
+        asked.append(parameters["budget"])
+        raise UsageError("enough")
+
+    monkeypatch.setattr("faceprotect_sdk.methods.search.run_recipe", note)
+    for count in range(4):
+        settings = {"strength": Strength(0.0, 1e-3), "surrogates": folders[:count], "device": "cpu", "installed_judges": False}
+        with Protector("latent", store=store, **settings) as protector, pytest.raises(UsageError, match="enough"):
+            protector.protect(pixels)
+    assert asked == pytest.approx([1e-3, 1e-3, FURTHER * 1e-3, FURTHER**2 * 1e-3])
 
 
 def test_one_of_the_panel_joins_once_it_is_fetched_unless_left_out(store: Store, zoo: Path, tmp_path: Path, pixels: np.ndarray) -> None:

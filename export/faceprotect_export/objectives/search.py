@@ -66,7 +66,7 @@ class SplineDecode(Decode):
 
     A search in every pixel draws lines of one pixel's width, which no measure of the budget sees; here nothing is thinner than about
     three. It needs no decoder, and so takes less than half of the time of a step in a latent. Unser, "Splines: a perfect fit for signal
-    and image processing", IEEE SPM 1999, eq. 4.
+    and image processing", IEEE SPM 1999.
     """
 
     inputs = ("offset",)

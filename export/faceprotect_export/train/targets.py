@@ -43,7 +43,7 @@ from faceprotect_sdk.room import EngineRoom
 #: Groups of crops.
 SAVED_EVERY = 5
 STRENGTH = "medium"
-#: Of a search in torch: crops at a time, and the optimiser's rate: that of the recipe ``latent``, and less from a student's change.
+#: Of a search in torch: crops at a time, and the optimiser's rate, which does not fall; less from a student's change.
 TOGETHER, RATE, RATE_FROM_STUDENT = 12, 0.045, 0.02
 
 
@@ -69,7 +69,7 @@ class Searcher:
 
 
 class Together:
-    """The search of ``latent`` for many crops at once, on the loss of ``train/fast.py``: the same recognisers, views and price."""
+    """The search of ``latent`` of many crops at once, on the loss of ``train/fast.py``: its recognisers, views and price."""
 
     def __init__(self, sources: Sources, teachers: Path, start: Path | None, steps: int, margin: float = 2.0) -> None:
         self.rivals, goals = read_rivals(sources, teachers, margin)
