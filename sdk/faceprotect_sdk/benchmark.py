@@ -38,6 +38,10 @@ _ALWAYS, _WORDS = ("p50_s", "p90_s", "p99_s", "cold_start_s"), ("subject", "devi
 _GPUS = ("gpu", "gm20b", "gp10b", "gv11b", "ga10b", "gb10b")
 
 
+#: Told how many runs are done, and of how many, before each of them.
+Count = Callable[[int, int], None]
+
+
 @dataclass(frozen=True)
 class Report:
     """Seconds and megabytes.
@@ -85,7 +89,13 @@ def method_subject(method: str) -> str:
 
 
 def benchmark_engine(
-    name: str | Path, *, device: str = "auto", repeat: int = 10, threads: int | None = None, store: Store | None = None
+    name: str | Path,
+    *,
+    device: str = "auto",
+    repeat: int = 10,
+    threads: int | None = None,
+    store: Store | None = None,
+    progress: Count | None = None,
 ) -> Report:
     """Run one engine (a name or a folder) ``repeat`` times on random input (seed 0); raises what ``Store.open`` raises."""
     store = store or Store()
@@ -97,12 +107,18 @@ def benchmark_engine(
         feeds = {tensor.name: random_input(tensor, generator) for tensor in engine.spec.inputs}
         engine.run(feeds)
         cold = time.perf_counter() - started
-        seconds = _measure(lambda: engine.run(feeds), repeat)
+        seconds = _measure(lambda: engine.run(feeds), repeat, progress)
         return _report(subject, engine.device, seconds, cold, threads, None, memory)
 
 
 def benchmark_method(
-    method: str, photo: Path, *, device: str = "auto", repeat: int = 3, threads: int | None = None
+    method: str,
+    photo: Path,
+    *,
+    device: str = "auto",
+    repeat: int = 3,
+    threads: int | None = None,
+    progress: Count | None = None,
 ) -> Report:
     """Protect one photo ``repeat`` times; raises what ``Protector.protect`` raises, NoFace without one."""
     started = time.perf_counter()
@@ -115,7 +131,7 @@ def benchmark_method(
         if not first.faces:
             raise NoFace(f"{photo}: no face found, so there is nothing to measure. Pass a photo with a face")
         timings: list[Mapping[str, float]] = []
-        seconds = _measure(lambda: timings.append(protector.protect(photo).timings), repeat)
+        seconds = _measure(lambda: timings.append(protector.protect(photo).timings), repeat, progress)
         return _report(method_subject(method), first.device, seconds, cold, threads, stage_percentiles(timings), memory)
 
 
@@ -157,10 +173,12 @@ def stage_percentiles(timings: Sequence[Mapping[str, float]]) -> dict[str, dict[
     return {stage: percentiles([timing.get(stage, 0.0) for timing in timings]) for stage in stages}
 
 
-def _measure(run: Callable[[], object], repeat: int) -> list[float]:
+def _measure(run: Callable[[], object], repeat: int, progress: Count | None) -> list[float]:
     seconds = []
     gc.collect()
-    for _ in range(repeat):
+    for done in range(repeat):
+        if progress is not None:
+            progress(done, repeat)  # outside of what is measured
         started = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -15,9 +15,10 @@ from faceprotect_sdk.faces import Face, overlap, scaled, shift, turned
 from faceprotect_sdk.judge import anchor, similarity_at, verdict
 from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.photo import Photo
+from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.result import CheckResult, FaceCheck
+from faceprotect_sdk.result import CheckResult, FaceCheck, Verdict
 from faceprotect_sdk.selection import Detect, Selection, select
 
 _SAME_PLACE = 0.5
@@ -34,6 +35,7 @@ def check_photos(
     detect: Detect,
     notes: tuple[str, ...] = (),
     mesh: Network | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CheckResult:
     """Verdicts of ``panel`` on every selected face; ``dependent`` names those that took part in the search.
 
@@ -46,7 +48,10 @@ def check_photos(
     first, second = original.rgb8(), protected.rgb8()
     chosen, _ = select(first, selection, detect)
     others = detect(second)
-    checks = [_check_face(index, face, first, second, others, panel, dependent, mesh) for index, face in enumerate(chosen)]
+    checks = []
+    for index, face in enumerate(chosen):
+        asking = partial(_report, progress, index, len(chosen), len(panel))
+        checks.append(_check_face(index, face, first, second, others, panel, dependent, mesh, asking))
     faces = tuple(check for check in checks if check is not None)
     if len(faces) < len(chosen):
         notes += (f"{len(chosen) - len(faces)} of the original's faces are not in the protected photo: not compared",)
@@ -73,21 +78,24 @@ def _check_face(
     panel: Sequence[Recogniser],
     dependent: AbstractSet[str],
     mesh: Network | None,
+    asking: Callable[[int], None],
 ) -> FaceCheck | None:
     places, seen = _places(face, first.shape, second.shape, others)
     if not places:
         return None
-    verdicts = tuple(
-        verdict(
-            recogniser,
-            similarity_at(anchor(recogniser, first, face), second, places, same_place=False),
-            took_part=recogniser.name in dependent,
-        )
-        for recogniser in panel
-    )
+    verdicts: list[Verdict] = []
+    for number, recogniser in enumerate(panel):
+        asking(number)
+        similarity = similarity_at(anchor(recogniser, first, face), second, places, same_place=False)
+        verdicts.append(verdict(recogniser, similarity, took_part=recogniser.name in dependent))
     moved = None if seen is None else shift(places[0], seen)
     figures = measure(first, face.points, second, places[0].points, points_moved=moved, mesh=mesh)
-    return FaceCheck(index, face.box, verdicts, figures)
+    return FaceCheck(index, face.box, tuple(verdicts), figures)
+
+
+def _report(progress: ProgressCallback | None, face: int, faces: int, recognisers: int, number: int) -> None:
+    if progress is not None:
+        progress(Progress("compare", face, faces, number, recognisers))
 
 
 def _places(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from faceprotect_sdk.cli_fetch import fetch
-from faceprotect_sdk.cli_options import FILE
+from faceprotect_sdk.cli_options import DEVICES, FILE
+from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_report import emit
 from faceprotect_sdk.errors import ExitCode, UsageError
 
@@ -137,35 +138,36 @@ def path(engine: str) -> None:
 @click.command()
 @click.option("--engine", metavar="ENGINE", help="Measure one engine, a name or a folder, on random input.")
 @click.option("--method", metavar="NAME", help="Measure a whole protection of PHOTO.")
-@click.option("--photo", type=FILE, help="Photo for --method.")
-@click.option("--repeat", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1))
+@click.option("--photo", type=FILE, metavar="PHOTO", help="Photo for --method.")
+@click.option("--repeat", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How often.")
+@click.option("--device", default="auto", show_default=True, metavar=DEVICES, help="What to compute on.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads, at most one a core.  [default: all cores]")
 @click.option("--compare", "earlier", type=FILE, metavar="FILE", help="What --json gave earlier: print new / old of every number.")
 @json_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def benchmark(
-    engine: str | None,
-    method: str | None,
-    photo: Path | None,
-    repeat: int,
-    device: str,
-    threads: int | None,
-    earlier: Path | None,
-    as_json: bool,
+    engine: str | None, method: str | None, photo: Path | None, earlier: Path | None, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Latency (p50, p90, p95, p99), stages, cold start, peak memory, and the backend that really ran."""
+    """Latency (p50, p90, p95, p99), stages, cold start, peak memory, and the backend that really ran.
+
+    \b
+      faceprotect-sdk benchmark --method auto --photo me.jpg
+      faceprotect-sdk benchmark --engine face-detector
+    """  # noqa: D301 - the letter that keeps click from wrapping the lines
     from faceprotect_sdk.benchmark import benchmark_engine, benchmark_method, compare, engine_subject, method_subject, read_report
 
     if (engine is None) == (method is None):
-        raise UsageError("name one thing to measure: --engine NAME, or --method latent --photo PHOTO")
+        raise UsageError("name one thing to measure: --engine NAME, or --method auto --photo PHOTO")
     if method is not None and photo is None:
         raise UsageError("--method needs a photo with a face: --photo PHOTO")
     subject = method_subject(str(method)) if engine is None else engine_subject(engine)
     old = None if earlier is None else read_report(earlier, subject)  # refused before anything is measured
-    if engine is not None:
-        report = benchmark_engine(engine, device=device, repeat=repeat, threads=threads)
-    else:
-        report = benchmark_method(str(method), Path(str(photo)), device=device, repeat=repeat, threads=threads)
+    with ProgressLine("measurement", quiet=quiet) as line:
+        line.start(subject)
+        if engine is not None:
+            report = benchmark_engine(engine, progress=line.count, **options)
+        else:
+            report = benchmark_method(str(method), Path(str(photo)), progress=line.count, **options)
     document = report.to_json()
     if old is not None:
         document["compared"] = {"file": str(earlier), **compare(document, old)}

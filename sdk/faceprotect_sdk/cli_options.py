@@ -1,10 +1,51 @@
-"""Kinds of values that several commands take."""
+"""Kinds of values, and options, that several commands take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from faceprotect_sdk.cli_help import option
+from faceprotect_sdk.write import Destination
+
 #: A file or folder, looked at by the code that reads it: one that cannot be read ends its own input, not the whole batch.
 FILE = click.Path(path_type=Path, readable=False)
+#: Where something is to be written; a slash at the end means a folder.
+PLACE = Destination.of
+DEVICES = "[auto|cpu|cuda|tensorrt|rtx|torch]"
+FACES, RECOGNISERS, MACHINE, REPORT = "Which faces", "Recognisers", "This machine", "What is reported"
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what the engines run on."""
+    threads = "Processor threads, at most one a core.  [default: all cores]"
+    command = option(MACHINE, "--threads", type=click.IntRange(1), metavar="N", help=threads)(command)
+    return option(
+        MACHINE, "--device", default="auto", show_default=True, metavar=DEVICES,
+        help="What to compute on. 'auto' takes what is there; one that is named and not there is an error, never replaced.",
+    )(command)  # fmt: skip
+
+
+def panel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that name recognisers."""
+    for names, settings in (
+        (("--surrogates",), {"multiple": True, "type": FILE, "metavar": "DIR", "help": "Also search on this recogniser (repeatable)."}),
+        (("--without",), {"multiple": True, "metavar": "NAME", "help": "Leave this shipped recogniser out of the search (repeatable)."}),
+        (("--judge",), {"multiple": True, "metavar": "FILE|DIR", "help": "Also ask this recogniser about the result (repeatable)."}),
+        (
+            ("--installed-judges/--no-installed-judges",),
+            {"default": True, "help": "Whether to ask dlib about the result, where it is installed.  [default: yes]"},
+        ),
+    ):
+        command = option(RECOGNISERS, *names, **settings)(command)
+    return command
+
+
+faces_option = option(
+    FACES, "--faces", type=click.Choice(["all", "largest"]), default="all", show_default=True, help="All faces of a photo, or the largest."
+)
+json_option = option(REPORT, "--json", "as_json", is_flag=True, help="One JSON object per input on stdout, in place of words.")
+quiet_option = option(REPORT, "-q", "--quiet", is_flag=True, help="No progress on stderr; errors are printed there all the same.")

@@ -1,22 +1,24 @@
-"""What the command line prints: tables and JSON on stdout, progress and failures on stderr."""
+"""What the command line prints: tables and JSON on stdout, failures on stderr."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
 
+from faceprotect_sdk.cli_progress import ProgressLine
+from faceprotect_sdk.errors import FaceprotectError, ReportError, exit_code_of
 from faceprotect_sdk.faces import Face
-from faceprotect_sdk.progress import Progress
-from faceprotect_sdk.result import LATE, CheckResult, ProtectResult, Verdict
+from faceprotect_sdk.result import LATE, CheckResult, FaceResult, ProtectResult, Verdict
 from faceprotect_sdk.streams import printable
 
 _STATUS = {
     "protected": "protected",
+    "partly_protected": "NOT protected: some faces are, others were left as they were",
     "still_matched": "NOT protected: changed, but still matched",
     "no_face": "no face found. Pass a photo in which a face is larger or sharper",
 }
@@ -25,48 +27,6 @@ _CHECK_STATUS = {
     "still_matched": "STILL MATCHED",
     "no_face": "no face to compare",
 }
-
-
-class ProgressLine:
-    """One line on stderr that is rewritten; silent unless ``enabled`` (a terminal)."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        """Draw nothing yet."""
-        self._enabled = enabled
-        self._name = ""
-        self._width = 0
-
-    def __enter__(self) -> ProgressLine:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Leave no half line behind."""
-        self.clear()
-
-    def start(self, name: str) -> None:
-        """Name what the following updates are about."""
-        self._name = printable(Path(name).name)
-
-    def update(self, progress: Progress) -> None:
-        """Draw the state of a protection."""
-        if not self._enabled:
-            return
-        done = progress.step / max(progress.steps, 1)
-        bar = "#" * round(20 * done)
-        text = f"{self._name}  {progress.stage:<7} face {progress.face + 1}/{max(progress.faces, 1)}  [{bar:<20}]"
-        text += f" {progress.step}/{progress.steps}"
-        padding = " " * max(self._width - len(text), 0)
-        self._width = len(text)
-        click.echo(f"\r{text}{padding}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Wipe the line."""
-        if self._enabled and self._width:
-            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
-            self._width = 0
 
 
 def emit(document: Any) -> None:
@@ -107,11 +67,13 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     arrow = f" -> {printable(written)}" if written else ""
     nothing = "" if written else "; nothing was written"
     click.echo(f"{printable(photo)}{arrow}: {_STATUS[result.status]}{nothing}", err=err)
-    if result.status == "still_matched":
-        click.echo(f"  {missing(result)}. {result.advice}", err=err)
+    if result.faces and not result.protected:
+        for face in result.matched_faces:
+            click.echo(f"  {lacking(result, face)}", err=err)
+        click.echo(f"  {result.advice}", err=err)
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
-        where = f" at {_box(face.box)}" if len(result.faces) > 1 else ""
+        where = f" at {box(face.box)}" if len(result.faces) > 1 else ""
         click.echo(f"  face {face.index + 1}{where}: {face.status}{towards}, {face.steps} steps; {face.quality}", err=err)
         _show_verdicts(face.verdicts, err)
     if sheet is not None:
@@ -122,17 +84,20 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
         click.echo(f"  note: {note}", err=err)
 
 
-def missing(result: ProtectResult) -> str:
-    """Which recogniser still matches by how much, within the change that this strength allows or the time that was given."""
-    matched = [(one.excess, face, one.recogniser) for face in result.faces for one in face.verdicts if one.matched]
-    excess, face, name = max(matched, key=lambda found: found[0])
-    which = f"face {face.index + 1}, box {_box(face.box)}," if len(result.faces) > 1 else f"face {face.index + 1},"
+def lacking(result: ProtectResult, face: FaceResult) -> str:
+    """What keeps this face from being protected: which recogniser matches it by how much, within what was allowed."""
+    which = f"face {face.index + 1} of {len(result.faces)} at {box(face.box)}" if len(result.faces) > 1 else f"face {face.index + 1}"
+    worst = max((one for one in face.verdicts if one.matched), key=lambda one: one.excess)
+    by = f"{worst.recogniser} still matches it by {worst.excess:.3f} of similarity"
+    if not face.changed:
+        return f"{which} was left as it was: {by}"
     within = "the time given" if LATE in result.notes else f"the change that strength {result.strength} allows"
-    return f"within {within}, {name} still matches {which} by {excess:.3f} of similarity"
+    return f"{which} is not protected: within {within}, {by}"
 
 
-def _box(box: Sequence[float]) -> str:
-    return f"({', '.join(f'{value:.0f}' for value in box)})"
+def box(corners: Sequence[float]) -> str:
+    """x0, y0, x1, y1 in whole pixels."""
+    return f"({', '.join(f'{value:.0f}' for value in corners)})"
 
 
 def show_check(original: Path, protected: Path, result: CheckResult) -> None:
@@ -158,4 +123,34 @@ def show_faces(photo: Path, faces: Sequence[Face]) -> None:
     """Detected faces as text."""
     click.echo(f"{printable(photo)}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
     for index, face in enumerate(faces):
-        click.echo(f"  {index + 1}: box {_box(face.box)}, score {face.score:.2f}")
+        click.echo(f"  {index + 1}: box {box(face.box)}, score {face.score:.2f}")
+
+
+def guarded(
+    name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None
+) -> int:
+    """Run the work of one input; a failure becomes its exit code, so that a batch can go on."""
+    from faceprotect_engines.errors import EngineError
+
+    try:
+        code, document = work()
+    except ReportError:
+        raise  # the photo is not to blame, and the next ones could not be reported either
+    except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
+        code = int(exit_code_of(error))
+        if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
+            error = unforeseen(error)
+        document = failure_json(name, error, code)
+        if line is not None:
+            line.clear()
+        show_failure(name, error)
+    if as_json:
+        emit(document)
+    return code
+
+
+def unforeseen(error: Exception) -> RuntimeError:
+    """What to say of an error that nobody raised on purpose, and where it came from."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return RuntimeError(f"internal error, please report it: {type(error).__name__} at {where}: {error}")

@@ -11,7 +11,7 @@ from faceprotect_sdk.mark import mark_of_file
 #: Why a marked photo is left out: its name is that of an output of ours, and may be replaced.
 MARKED = "it has been protected before"
 #: How names of outputs end (``write.output_path``, ``write.sheet_path``).
-ENDINGS = ("_protected", "_unconfirmed", "_sheet")
+ENDINGS = ("_protected", "_unconfirmed", "_partly", "_sheet")
 
 
 def without_outputs(photos: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:

@@ -7,6 +7,7 @@ grey, 16 bits of a PNG. Dropped: see :mod:`faceprotect_sdk.metadata`.
 from __future__ import annotations
 
 import io
+import shlex
 import stat
 import struct
 import warnings
@@ -139,7 +140,7 @@ def _from_path(path: Path) -> Photo:
         wanted = SUFFIXES[photo.container][0]
         raise UnreadableInput(
             f"{path}: the name says '{path.suffix or 'nothing'}' but the content is {photo.container}. "
-            f"Rename it: mv '{path.name}' '{path.stem}{wanted}'"
+            f"Rename it: mv -- {shlex.quote(str(path))} {shlex.quote(str(path.with_suffix(wanted)))}"
         )
     return photo
 

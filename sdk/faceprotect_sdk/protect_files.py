@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypedDict
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import OutputError, UsageError
@@ -17,7 +19,18 @@ from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.sheet import sheet, sheet_bytes
 from faceprotect_sdk.walk import STREAM
-from faceprotect_sdk.write import check_output, is_folder, output_path, sheet_path, sweep, write_atomic
+from faceprotect_sdk.write import Destination, check_output, for_several, output_path, sheet_path, sweep, write_atomic
+
+TO_STDOUT = Destination(STREAM)
+
+
+class Asked(TypedDict):
+    """What every call of ``Protector.protect`` gets alike."""
+
+    faces: Selection
+    seed: int
+    again: bool
+    write_others: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class ProtectFiles:
         self,
         photos: Sequence[Path],
         *,
-        output: Path | None,
+        output: Destination | None,
         method: str,
         goal: Goal,
         decoy: str | None,
@@ -47,7 +60,8 @@ class ProtectFiles:
         force: bool,
         keep_unconfirmed: bool,
         again: bool,
-        sheet: Path | None,
+        write_others: bool,
+        sheet: Destination | None,
         faces: Selection,
         surrogates: Sequence[Path],
         without: Sequence[str],
@@ -63,9 +77,10 @@ class ProtectFiles:
         self._written: set[Path] = set()
         self._swept: set[Path] = set()
         self._output, self._force, self._keep_unconfirmed = output, force, keep_unconfirmed
-        self._seed, self._faces, self._sheet, self._again = seed, faces, sheet, again
-        if sheet is not None and len(photos) > 1 and not is_folder(sheet):
-            raise UsageError(f"{sheet}: with several photos --sheet must be an existing folder. Create it: mkdir -p '{sheet}'")
+        self._sheet = sheet
+        self._asked = Asked(faces=faces, seed=seed, again=again, write_others=write_others)
+        if sheet is not None and len(photos) > 1:
+            for_several(sheet, "--sheet")
         self._protector = Protector(
             method,
             device,
@@ -100,23 +115,25 @@ class ProtectFiles:
         raise; a failure leaves no file.
         """
         photo = load(sys.stdin.buffer.read() if path == STREAM else path)
-        if self._output == STREAM:
+        if self._output == TO_STDOUT:
             return self._to_stdout(photo, progress)
         target = output_path(photo, self._output)
-        beside = target.with_name(f"{target.stem.removesuffix('_protected')}_unconfirmed{target.suffix}")
+        beside, partly = (_named(target, word) for word in ("unconfirmed", "partly"))
         picture = None if self._sheet is None else sheet_path(path, self._sheet)
-        candidates = (target, beside) if self._keep_unconfirmed else (target,)
+        candidates = [target] + [beside] * self._keep_unconfirmed + [partly] * self._asked["write_others"]
         for candidate in (*candidates, *(() if picture is None else (picture,))):
             self._check(candidate, path)
         if picture is not None and picture.absolute() in {one.absolute() for one in candidates}:
             raise OutputError(f"{picture}: is where the protected photo goes. Choose another --sheet")
-        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress, again=self._again)
+        result = self._result(photo, progress)
         written = None
         if result.image is not None:
             written = self._write(target, result.image)
+        elif result.partial is not None:
+            written = self._write(partly, result.partial)
         elif result.unconfirmed is not None and self._keep_unconfirmed:
             written = self._write(beside, result.unconfirmed)
-        data = result.image or result.unconfirmed
+        data = result.image or result.partial or result.unconfirmed
         if picture is None or data is None:
             return Outcome(result, written, None)
         drawn = sheet(photo.rgb8(), load(data).rgb8(), result.faces)
@@ -124,14 +141,20 @@ class ProtectFiles:
 
     def _to_stdout(self, photo: Photo, progress: ProgressCallback | None) -> Outcome:
         """The same with the bytes on standard output, unless the photo is still matched."""
-        if self._sheet is not None or self._keep_unconfirmed:
-            raise UsageError("standard output takes the photo alone: leave out --sheet and --keep-unconfirmed, or name a file with -o")
-        result = self._protector.protect(photo, faces=self._faces, seed=self._seed, progress=progress, again=self._again)
+        if self._sheet is not None or self._keep_unconfirmed or self._asked["write_others"]:
+            raise UsageError(
+                "standard output takes a protected photo alone: leave out --sheet, --keep-unconfirmed and --write-others, or name a file "
+                "with -o"
+            )
+        result = self._result(photo, progress)
         if result.image is None:
             return Outcome(result, None, None)
         sys.stdout.buffer.write(result.image)
         sys.stdout.buffer.flush()
         return Outcome(result, STREAM, None)
+
+    def _result(self, photo: Photo, progress: ProgressCallback | None) -> ProtectResult:
+        return self._protector.protect(photo, progress=progress, **self._asked)
 
     def _check(self, target: Path, source: Path) -> None:
         """Raise OutputError for a target that cannot be written, or that would replace another photo of this run."""
@@ -150,8 +173,13 @@ class ProtectFiles:
         return target
 
 
+def _named(target: Path, word: str) -> Path:
+    """The output's name with another word in place of "protected"."""
+    return target.with_name(f"{target.stem.removesuffix('_protected')}_{word}{target.suffix}")
+
+
 def _store(engines: Path | None) -> Store | None:
     """Engines of the user's own before those that ship; raises UsageError for a folder that is none."""
     if engines is not None and not engines.is_dir():
-        raise UsageError(f"{engines}: no such folder. Make engines: faceprotect-sdk export diffusion SOURCE -o {engines}")
+        raise UsageError(f"{engines}: no such folder. Make engines: faceprotect-sdk export diffusion SOURCE -o {shlex.quote(str(engines))}")
     return None if engines is None else Store([engines, *Store().roots])

@@ -29,7 +29,7 @@ from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_meth
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.result import LATE, CheckResult, FaceResult, Goal, ProtectResult
+from faceprotect_sdk.result import LATE, CheckResult, FaceResult, Goal, ProtectResult, status_of
 from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.selection import Selection, select
 from faceprotect_sdk.session import FaceSession, Stopwatch
@@ -150,6 +150,7 @@ class Protector:
         seed: int = 0,
         progress: ProgressCallback | None = None,
         again: bool = False,
+        write_others: bool = False,
     ) -> ProtectResult:
         """Protect the faces of a photo and score the bytes that would be written.
 
@@ -157,6 +158,8 @@ class Protector:
         ``faces``: "all", "largest", or the app's own: Face, five (x, y) points [5, 2] or boxes (x0, y0, x1, y1), in
         pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine, unless a time budget
         ends a search. ``again``: protect a photo, too, that is marked as protected before, though that may lead back to the person.
+        ``write_others``: where some faces are protected and others stay matched, also give the photo in which those are left as they
+        were (``ProtectResult.partial``, status "partly_protected").
 
         Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
         selected face on the encoded bytes. Raises UnreadableInput, AlreadyProtected, UsageError, and errors of the engine floor.
@@ -178,9 +181,11 @@ class Protector:
             if not isinstance(faces, str) and len(chosen) < len(faces):
                 twice = f"{len(faces)} faces were given, and are {len(chosen)}: one given twice, or in two boxes, was changed once"
                 source = replace(source, notes=(*source.notes, twice))
-            return self._protect_faces(source, pixels, chosen, found, seed, progress, watch)
+            return self._protect_faces(source, pixels, chosen, found, seed, progress, watch, write_others)
 
-    def check(self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all") -> CheckResult:
+    def check(
+        self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all", progress: ProgressCallback | None = None
+    ) -> CheckResult:
         """Ask every recogniser at hand whether the two photos show the same faces.
 
         Measured on the pixels as decoded; each verdict says whether the recogniser is one that this protector searches
@@ -193,7 +198,8 @@ class Protector:
             panel = judge.unique([*searched, *self._panel()])
             first, second = load(original), load(protected)
             notes += _marks(first, second)
-            return check_photos(first, second, faces, panel, self._dependent(panel), self._detect, tuple(notes), self._mesh())
+            dependent = self._dependent(panel)
+            return check_photos(first, second, faces, panel, dependent, self._detect, tuple(notes), self._mesh(), progress)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -208,6 +214,7 @@ class Protector:
         seed: int,
         progress: ProgressCallback | None,
         watch: Stopwatch,
+        write_others: bool,
     ) -> ProtectResult:
         with watch("load"):
             searched = list(self._method.surrogates())
@@ -222,7 +229,7 @@ class Protector:
                 for index, face in enumerate(chosen)
             ]
         mask = self._method.mask
-        data = b""
+        data, written = b"", pixels
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
         for attempt in range(self.attempts):
             began = time.monotonic()
@@ -230,26 +237,34 @@ class Protector:
             for place, session in enumerate(wanting):
                 own_seed = _face_seed(seed, session.index, attempt)
                 with watch("search"):
-                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place))
-            with watch("encode"):
-                changed = source.pixels
-                for session in sessions:
-                    changed = session.paste(changed, mask, source.grey)
-                data = encode(source.with_pixels(changed), quality=self.quality, mark=Mark.of(changed, self._method.name))
+                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), self.attempts)
             _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
-            with watch("score"):
-                written = load(data).rgb8()
-                for session in sessions:
-                    session.score(written, self._look)
+            data, written = self._written(source, sessions, watch)
             now, took = time.monotonic(), time.monotonic() - began
             if not any(session.wants_search for session in sessions) or now + took > end:
                 break  # a search that has not the time of the one before would take its place with less
+        partial = write_others and any(session.matched for session in sessions)
+        while partial and _leave_out_matched(sessions):  # where faces overlap, leaving one out may undo another
+            data, written = self._written(source, sessions, watch)
         with watch("quality"):
             network = self._mesh()
             results = tuple(session.result(pixels, written, network) for session in sessions)
         late = any(session.found is not None and session.found.late for session in sessions)
         notes = (LATE,) if late else ()
-        return self._result(source, results, found, data, seed, watch, notes)
+        return self._result(source, results, found, data, seed, watch, notes, partial)
+
+    def _written(self, source: Photo, sessions: Sequence[FaceSession], watch: Stopwatch) -> tuple[bytes, NDArray[np.uint8]]:
+        """The bytes with every face's change, and their pixels, uint8 RGB, on which the faces have been scored."""
+        with watch("encode"):
+            changed = source.pixels
+            for session in sessions:
+                changed = session.paste(changed, self._method.mask, source.grey)
+            data = encode(source.with_pixels(changed), quality=self.quality, mark=Mark.of(changed, self._method.name))
+        with watch("score"):
+            written = load(data).rgb8()
+            for session in sessions:
+                session.score(written, self._look)
+        return data, written
 
     def _written_original(self, source: Photo, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """The original as these settings would write it; None where writing changes nothing."""
@@ -264,15 +279,17 @@ class Protector:
         seed: int,
         watch: Stopwatch,
         notes: tuple[str, ...] = (),
+        partial: bool = False,
     ) -> ProtectResult:
-        protected = bool(faces) and all(face.status == "protected" for face in faces)
+        status = status_of(faces, partly=partial)
         devices = self._room.devices
         return ProtectResult(
-            status="protected" if protected else "still_matched" if faces else "no_face",
+            status=status,
             faces=faces,
             faces_found=found,
-            image=data if protected else None,
-            unconfirmed=None if protected else data,
+            image=data if status == "protected" else None,
+            partial=data if status == "partly_protected" else None,
+            unconfirmed=data if status == "still_matched" else None,
             container=source.container,
             size=source.size,
             method=self._method.name,
@@ -323,6 +340,14 @@ def _name(look: str | Path | None) -> str | None:
 def _face_seed(seed: int, face: int, attempt: int) -> int:
     """A seed of its own for every face and attempt."""
     return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _leave_out_matched(sessions: Sequence[FaceSession]) -> bool:
+    """Leave every matched face as it is from now on; whether there was one more to leave out."""
+    matched = [session for session in sessions if session.matched and not session.left_out]
+    for session in matched:
+        session.left_out = True
+    return bool(matched)
 
 
 def _share(end: float, faces: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from faceprotect_sdk.errors import ExitCode, NotProtected
 from faceprotect_sdk.quality import Quality
 
-Status = Literal["protected", "still_matched", "no_face"]
+Status = Literal["protected", "partly_protected", "still_matched", "no_face"]
 Measure = Literal["cosine", "distance"]
 Goal = Literal["dodge", "decoy"]
 
@@ -21,6 +21,7 @@ LATE = "the time budget ended a search: give it more time for more protection, o
 _PASSES = ("fast", "makeup")
 _EXIT = {
     "protected": ExitCode.PROTECTED,
+    "partly_protected": ExitCode.STILL_MATCHED,
     "still_matched": ExitCode.STILL_MATCHED,
     "no_face": ExitCode.NO_FACE,
 }
@@ -74,7 +75,8 @@ class FaceResult:
     ``status``: "protected" when no recogniser matches on the written bytes, else "still_matched". ``attempts``: number
     of searches; beyond the first, the verdicts on the one before decided that there is another. ``search_passed``: the
     search met its own margin. ``steps``: runs of gradient engines in all, those that refine an
-    inversion or fit the budget too. ``decoy``: name of the face to be taken for.
+    inversion or fit the budget too. ``decoy``: name of the face to be taken for. ``changed``: whether the bytes hold a change of this face;
+    one that stays matched is left as it is in ``ProtectResult.partial``.
     """
 
     index: int
@@ -88,7 +90,13 @@ class FaceResult:
     search_passed: bool | None
     steps: int
     decoy: str | None = None
+    changed: bool = True
     trace: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def matched_by(self) -> list[str]:
+        """Names of the recognisers that match it on the written bytes."""
+        return [one.recogniser for one in self.verdicts if one.matched]
 
     def to_json(self) -> dict[str, Any]:
         """JSON object; without the per-step trace."""
@@ -102,6 +110,8 @@ class ProtectResult:
     """The outcome of ``Protector.protect``.
 
     ``image``: the protected photo as bytes of ``container``, present only if ``status`` is "protected".
+    ``partial``: the photo in which some faces are protected and the others as they were; only where it was asked for, with the status
+    "partly_protected", and no protected photo.
     ``unconfirmed``: the bytes of a photo that was changed but is still matched; never to be handed on as protected.
     ``timings``: seconds per stage. ``device``: what really ran, e.g. "cpu". ``devices``: the same per engine.
     """
@@ -122,6 +132,7 @@ class ProtectResult:
     timings: Mapping[str, float]
     version: str
     notes: tuple[str, ...] = ()
+    partial: bytes | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -134,10 +145,20 @@ class ProtectResult:
         return self.status == "protected"
 
     @property
+    def matched_faces(self) -> tuple[FaceResult, ...]:
+        """The faces that are not protected."""
+        return tuple(face for face in self.faces if face.status != "protected")
+
+    @property
     def advice(self) -> str:
         """What to try next where the photo is not protected; empty where it is."""
         if self.protected:
             return ""
+        others = len(self.matched_faces) < len(self.faces) and self.status != "partly_protected"
+        return self._advice + ("; or write it with the other faces protected: --write-others" if others else "")
+
+    @property
+    def _advice(self) -> str:
         if self.status == "no_face":
             return "Pass a photo in which a face is larger or sharper"
         if LATE in self.notes:
@@ -176,6 +197,10 @@ class ProtectResult:
             "exit_code": int(self.exit_code),
             "faces_found": self.faces_found,
             "faces": [face.to_json() for face in self.faces],
+            "faces_not_protected": [
+                {"index": face.index, "box": list(face.box), "status": face.status, "matched_by": face.matched_by}
+                for face in self.matched_faces
+            ],
             "container": self.container,
             "size": list(self.size),
             "method": self.method,
@@ -188,6 +213,16 @@ class ProtectResult:
             "version": self.version,
             "notes": list(self.notes),
         }
+
+
+def status_of(faces: Sequence[FaceResult], *, partly: bool) -> Status:
+    """What is to be said of a photo with these faces; ``partly``: those that are not protected were left as they were."""
+    statuses = {face.status for face in faces}
+    if not statuses:
+        return "no_face"
+    if statuses == {"protected"}:
+        return "protected"
+    return "partly_protected" if partly and "protected" in statuses else "still_matched"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class FaceSession:
     face's width. ``anchors``: every recogniser's view of the original face. ``references``: the unit embeddings [1, E]
     that the search moves away from, at similarities ``origins`` to begin with (1 if not named). ``decoy``: the face to be
     taken for, if there is one, and how every recogniser sees it. ``dependent``: names of the recognisers that the search
-    touches, or that it has learnt from. ``before``: similarity of the merely re-encoded photo.
+    touches, or that it has learnt from. ``before``: similarity of the merely re-encoded photo. ``left_out``: the face stays as it is in
+    the photo, and is scored all the same.
     """
 
     index: int
@@ -79,6 +80,7 @@ class FaceSession:
     strength: Strength
     decoy: Decoy | None = None
     decoy_anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    left_out: bool = False
     attempts: int = 0
     moved: float | None = None
     found: SearchResult | None = None
@@ -138,6 +140,8 @@ class FaceSession:
     @property
     def wants_search(self) -> bool:
         """Whether the written bytes are not, or not yet, found unmatched, and there is something left to try within the budget."""
+        if self.left_out:
+            return False
         if self.found is None or not self.verdicts:
             return True
         return self.found.passed is not False and any(one.matched for one in self.verdicts)
@@ -150,18 +154,23 @@ class FaceSession:
         progress: ProgressCallback | None,
         faces: int,
         deadline: float = math.inf,
+        searches: int = 1,
     ) -> None:
-        """Search once; beyond the first time with a margin widened by what was missing. The budget stays: it is what people see."""
+        """Search once, of at most ``searches`` times; beyond the first with a margin widened by what was missing.
+
+        The budget stays: it is what people see.
+        """
         if self.verdicts:
             spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
             lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if np.isfinite(one.excess)]
             missing = max(lacks, default=0.0)
             self.strength = self.strength.beyond(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP)
+        search = self.attempts
         share = 1.0 if method.searches else _PASSES[min(self.attempts, len(_PASSES) - 1)]
 
         def report(step: int, steps: int) -> None:
             if progress is not None:
-                progress(Progress("search", self.index, faces, step, steps))
+                progress(Progress("search", self.index, faces, step, steps, search, searches))
 
         limits = {one.name: self._limit(one) for one in method.surrogates()}
         decoy = self.decoy.name if self.decoy else None
@@ -181,7 +190,7 @@ class FaceSession:
 
     def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> Pixels:
         """The photo with this face's difference added."""
-        if self.found is None:
+        if self.found is None or self.left_out:
             return pixels
         return paste(pixels, self.found.difference, mask, self.face.points, grey=grey)
 
@@ -213,15 +222,20 @@ class FaceSession:
         """Further places to embed at; the original's own is embedded anyway."""
         return places if places[0] is not self.face or one.recogniser.own_landmarks else ()
 
+    @property
+    def matched(self) -> bool:
+        """Whether a recogniser matches the written bytes, or none has been asked."""
+        return not self.verdicts or any(one.matched for one in self.verdicts)
+
     def result(self, pixels: NDArray[np.uint8], written: NDArray[np.uint8], mesh: Network | None = None) -> FaceResult:
         """What is reported of the face as written. ``pixels``: the original, uint8 RGB; ``mesh``: for the way of its points."""
-        matched = not self.verdicts or any(one.matched for one in self.verdicts)
         return FaceResult(
             index=self.index,
             box=self.face.box,
             points=tuple((float(x), float(y)) for x, y in self.face.points),
             score=self.face.score,
-            status="still_matched" if matched else "protected",
+            status="still_matched" if self.matched else "protected",
+            changed=self.found is not None and not self.left_out,
             decoy=self.decoy.name if self.decoy else None,
             verdicts=self.verdicts,
             quality=measure(pixels, self.face.points, written, self.face.points, points_moved=self.moved, mesh=mesh),

@@ -100,7 +100,8 @@ def _draw_panels(
     from PIL import Image
 
     points = np.array(face.points, np.float64)
-    after = "protected" if face.status == "protected" else "changed, but NOT PROTECTED: still matched"
+    still = "changed, but NOT PROTECTED: still matched" if face.changed else "left as it was: NOT PROTECTED"
+    after = "protected" if face.status == "protected" else still
     first, second = (panel(photo, points) for photo in (original, protected))
     last = _difference_panel(original, protected, points)
     for place, (title, pixels) in enumerate((("original", first), (after, second), (f"difference, times {GAIN}", last))):

@@ -1,12 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the one rule for folders: what is named as an output is made, folders included."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,30 +16,61 @@ from faceprotect_sdk.errors import OutputError, WriteError
 from faceprotect_sdk.photo import SUFFIXES, Photo
 
 
-def output_path(photo: Photo, output: Path | None, *, marker: str = "protected") -> Path:
+@dataclass(frozen=True)
+class Destination:
+    """What an option names as the place for what is written: a file, or a folder.
+
+    ``slash``: the name ended with a slash, and so means a folder whatever it looks like.
+    """
+
+    path: Path
+    slash: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Destination:
+        """As typed."""
+        return cls(Path(text), text.endswith(tuple(mark for mark in (os.sep, os.altsep) if mark)))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is meant: one that is there, a name that ends with a slash, or one without a suffix."""
+        return self.slash or is_folder(self.path) or not self.path.suffix
+
+    def __str__(self) -> str:
+        """As it is to be named in a message."""
+        return f"{self.path}{os.sep if self.slash else ''}"
+
+
+def for_several(given: Destination, option: str) -> None:
+    """Raise :class:`OutputError` unless several files may go there."""
+    if not given.is_folder:
+        remedy = f"{option} {shlex.quote(str(given.path) + os.sep)}"
+        raise OutputError(f"{given}: several photos need a folder. A slash at the end of the name says that it is one: {remedy}")
+
+
+def output_path(photo: Photo, output: Destination | None, *, marker: str = "protected") -> Path:
     """Where the result of ``photo`` goes: ``output``, or ``<stem>_<marker>.<ext>`` in that folder or beside the input.
 
-    ``output`` that is an existing folder, or has no suffix, is a folder. Raises :class:`OutputError` if the suffix of
-    ``output`` is not one of the photo's container: the container is kept.
+    Raises :class:`OutputError` if the suffix of ``output`` is not one of the photo's container: the container is kept.
     """
     source = photo.path or Path(f"photo{SUFFIXES[photo.container][0]}")
     name = f"{source.stem}_{marker}{source.suffix}"
     if output is None:
         return source.with_name(name)
-    if is_folder(output) or not output.suffix:
-        return output / name
-    check_suffix(output, photo.container)
-    return output
+    if output.is_folder:
+        return output.path / name
+    check_suffix(output.path, photo.container)
+    return output.path
 
 
-def sheet_path(source: Path, given: Path) -> Path:
+def sheet_path(source: Path, given: Destination) -> Path:
     """Where the picture of a protection goes: ``given``, or ``<stem>_sheet.png`` in it where that is a folder.
 
     Raises :class:`OutputError` for a suffix that is neither PNG's nor JPEG's.
     """
-    path = given / f"{source.stem}_sheet.png" if is_folder(given) else given
+    path = given.path / f"{source.stem}_sheet.png" if given.is_folder else given.path
     if path.suffix.lower() not in (*SUFFIXES["PNG"], *SUFFIXES["JPEG"]):
-        raise OutputError(f"{path}: a sheet is a PNG or a JPEG. Name it '{path.with_suffix('.png')}'")
+        raise OutputError(f"{path}: a sheet is a PNG or a JPEG. Name it {shlex.quote(str(path.with_suffix('.png')))}")
     return path
 
 
@@ -53,30 +86,35 @@ def check_suffix(path: Path, container: str) -> None:
     """Raise :class:`OutputError` unless the name says what will be in the file."""
     if path.suffix.lower() not in SUFFIXES[container]:
         wanted = path.with_suffix(SUFFIXES[container][0])
-        raise OutputError(f"{path}: the output keeps the input's container, {container}. Name it '{wanted}'")
+        raise OutputError(f"{path}: the output keeps the input's container, {container}. Name it {shlex.quote(str(wanted))}")
 
 
 def check_output(path: Path, source: Path | None, *, force: bool) -> None:
     """Raise :class:`OutputError` for what would fail after the work is done; writes nothing."""
     _check_name(path)
     if is_folder(path):
-        raise OutputError(f"{path}: is a folder. Name a file in it: -o '{path}/NAME'")
+        raise OutputError(f"{path}: is a folder. Name a file in it: -o {shlex.quote(str(path / 'NAME'))}")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"{path}: is the input itself, and the original is never replaced. Choose another -o")
     if path.exists() and not force:
         raise OutputError(f"{path}: already exists. Add --force to replace it, or choose another -o")
-    folder = path.parent
+    folder = _nearest(path.parent)
     if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder. Create it first: mkdir -p '{folder}'")
+        raise OutputError(f"{folder}: is a file, so that there can be no {path}. Choose another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: the folder is not writable. Choose another with -o")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or what there is of the way to it."""
+    return next((there for there in (folder, *folder.parents) if there.exists()), folder)
 
 
 def _check_name(path: Path) -> None:
     """Ask the file system itself whether it could have a file of that name: how long one may be differs from one to the other."""
     try:
         os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except ValueError as error:
         raise OutputError(f"{str(path)!r}: no file can be called so ({error}). Choose another with -o") from error
@@ -90,10 +128,12 @@ def _check_name(path: Path) -> None:
 def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
     """Write ``data`` to ``path`` so that the file is either complete or absent.
 
-    A temporary file beside it is filled, flushed to the disk, and moved into place; whatever goes wrong, interruption
-    included, removes it. Without ``force`` an existing file is never replaced, even one that appears meanwhile.
+    Folders on the way to it that are missing are made. A temporary file beside it is filled, flushed to the disk, and moved into place;
+    whatever goes wrong, interruption included, removes it. Without ``force`` an existing file is never replaced, even one that appears
+    meanwhile.
     Raises :class:`OutputError` or :class:`WriteError`.
     """
+    _make_folder(path.parent)
     try:
         with _part(path.parent) as (stream, temporary):
             stream.write(data)
@@ -109,6 +149,13 @@ def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
             f"{path}: writing failed ({error.strerror or error}); nothing was left behind. "
             "Free some space or choose another -o, then run it again"
         ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: this folder cannot be made ({error.strerror or error}). Choose another with -o") from error
 
 
 #: Name of a file that is being written. It is short: that of the photo may be as long as the file system allows.
