@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +17,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, li
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     return code, [json.loads(line) for line in lines if line.startswith("{")], captured.err
+
+
+#: On the processor, and with the shipped judges alone.
+QUIET = ["--device", "cpu", "--no-installed-judges"]
+
+
+def folder(path: Path) -> dict[str, bytes]:
+    """Contents of the files in a folder, by name."""
+    return {item.name: item.read_bytes() for item in path.iterdir() if item.is_file()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faceprotect_sdk import FaceResult, NotProtected, ProtectResult, Quality, Verdict
-from faceprotect_sdk.cli_report import missing
+from faceprotect_sdk.cli_report import lacking
 from faceprotect_sdk.result import LATE
 
 
@@ -46,6 +46,7 @@ def test_advice(found: ProtectResult, says: str, never: str, tmp_path_factory: p
 
 
 def test_what_is_missing_names_what_ended_the_search() -> None:
-    assert "strength medium" in missing(still_matched())
-    assert "time" in missing(still_matched(late=True))
-    assert "strength" not in missing(still_matched(late=True))
+    said = {late: lacking(found := still_matched(late=late), found.faces[0]) for late in (False, True)}
+    assert "strength medium" in said[False]
+    assert "time" in said[True]
+    assert "strength" not in said[True]

@@ -105,14 +105,14 @@ def test_sheets_follow_the_rules_of_outputs(capsys: pytest.CaptureFixture[str], 
         (png, "original is never replaced"),
         (tmp_path / "a.webp", "PNG or a JPEG"),
         (png.with_name("me_protected.png"), "another --sheet"),
-        (tmp_path / "no" / "a.png", "mkdir"),
+        (png / "a.png", "is a file"),
     ):
         code, _, error = run(capsys, "protect", png, "--sheet", wrong, *QUIET)
         assert code == 2
         assert message in error
     code, _, error = run(capsys, "protect", png, taken, "--sheet", tmp_path / "a.png", *QUIET)
     assert code == 2
-    assert "existing folder" in error
+    assert "need a folder" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert taken.read_bytes() == b"mine"
     assert run(capsys, "protect", png, "--sheet", taken, "--force", *QUIET)[0] == 0
@@ -120,8 +120,7 @@ def test_sheets_follow_the_rules_of_outputs(capsys: pytest.CaptureFixture[str], 
 
 
 def test_several_photos_draw_into_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, jpeg: Path) -> None:
-    folder, other = tmp_path / "sheets", jpeg.with_name("you.jpg")
-    folder.mkdir()
+    folder, other = tmp_path / "new" / "sheets", jpeg.with_name("you.jpg")
     jpeg.rename(other)
     assert run(capsys, "protect", png, other, "--sheet", folder, *QUIET)[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == ["me_sheet.png", "you_sheet.png"]

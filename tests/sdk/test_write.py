@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from faceprotect_sdk.errors import ExitCode, OutputError, WriteError, exit_code_of, worst
 from faceprotect_sdk.photo import Photo
-from faceprotect_sdk.write import _lock, check_output, output_path, sweep, write_atomic
+from faceprotect_sdk.write import Destination, _lock, check_output, for_several, output_path, sweep, write_atomic
 
 
 def _photo(path: Path | None, container: str = "JPEG") -> Photo:
@@ -21,10 +22,11 @@ def _photo(path: Path | None, container: str = "JPEG") -> Photo:
 def test_names(tmp_path: Path) -> None:
     photo = _photo(tmp_path / "me.JPG")
     assert output_path(photo, None) == tmp_path / "me_protected.JPG"
-    assert output_path(photo, tmp_path) == tmp_path / "me_protected.JPG"
-    assert output_path(photo, tmp_path / "x.jpeg") == tmp_path / "x.jpeg"
+    for folder in (str(tmp_path), f"{tmp_path}/", f"{tmp_path}/new", f"{tmp_path}/trip.2026/"):
+        assert output_path(photo, Destination.of(folder)) == Path(folder) / "me_protected.JPG"
+    assert output_path(photo, Destination.of(f"{tmp_path}/x.jpeg")) == tmp_path / "x.jpeg"
     with pytest.raises(OutputError, match=r"JPEG.*x\.jpg"):
-        output_path(photo, tmp_path / "x.png")
+        output_path(photo, Destination.of(f"{tmp_path}/x.png"))
 
 
 def test_write_and_replace(tmp_path: Path) -> None:
@@ -102,10 +104,26 @@ def test_outputs_refused_before_the_work(tmp_path: Path) -> None:
     alias.symlink_to(source)
     with pytest.raises(OutputError, match="input itself"):
         check_output(alias, source, force=True)
-    with pytest.raises(OutputError, match="mkdir"):
-        check_output(tmp_path / "no" / "x.png", source, force=False)
+    with pytest.raises(OutputError, match="is a file"):
+        check_output(source / "new" / "x.png", source, force=False)
     with pytest.raises(OutputError, match="folder"):
         check_output(tmp_path, source, force=True)
+
+
+def test_folders_that_are_missing_are_made_when_there_is_something_to_write(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "x.png"
+    check_output(target, None, force=False)
+    assert not target.parent.parent.exists(), "looking makes nothing"
+    write_atomic(target, b"x")
+    assert [path.name for path in target.parent.iterdir()] == ["x.png"]
+
+
+def test_several_photos_need_a_folder_and_the_remedy_can_be_pasted(tmp_path: Path) -> None:
+    for_several(Destination.of(f"{tmp_path}/x.png/"), "-o")
+    with pytest.raises(OutputError) as refused:
+        for_several(Destination.of(f"{tmp_path}/it's me.png"), "-o")
+    pasted = shlex.split(str(refused.value).partition("it is one: ")[2])
+    assert pasted == ["-o", f"{tmp_path}/it's me.png/"]
 
 
 def test_an_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
