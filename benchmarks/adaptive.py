@@ -156,6 +156,7 @@ def main(
         "loss": [round(losses[0], 4), round(losses[-1], 4)],
         "before": before, "after": after,
     }  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({k: result[k] for k in ("loss", "before", "after")}))
 

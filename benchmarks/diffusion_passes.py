@@ -204,6 +204,7 @@ def main(photos: tuple[Path, ...], weights: Path, out: Path, threads: int) -> No
         "times_as_fast": _median([row["literal"]["seconds"] / row["lean"]["seconds"] for row in rows]),
         "engines_times_as_fast": _median([row["literal"]["seconds"] / row["engines"]["seconds"] for row in rows]), "rows": rows,
     }  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({key: value for key, value in result.items() if key not in ("rows", "command")}))
 

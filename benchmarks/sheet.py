@@ -76,6 +76,7 @@ def main(work: Path, method: str, people: int, size: int, out: Path) -> None:
     except FAILURES as error:
         fail(error)
     each = ACROSS * DOWN
+    out.parent.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(found), each), 1):
         path = out.with_name(f"{out.stem}-{number}.png")
         page(found[start : start + each], size).save(path)

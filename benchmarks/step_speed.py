@@ -93,6 +93,7 @@ def main(weights: Path, out: Path | None, rounds: int, threads: int) -> None:
     }
     click.echo(json.dumps(result))
     if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -123,6 +123,7 @@ def main(photos: tuple[Path, ...], weights: Path, budget: float | None, out: Pat
         "fewer_passes": _median([row["literal"]["passes"] / row["ours"]["passes"] for row in reached]),
         "times_as_fast": _median([row["literal"]["seconds"] / row["ours"]["seconds"] for row in reached]), "rows": rows,
     }  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({key: result[key] for key in ("photos", "reached", "fewer_passes", "times_as_fast")}))
 

@@ -109,4 +109,5 @@ def contact_sheet(originals: Path, protected: Path, out: Path, count: int = 24, 
         triples.append(np.hstack([first, second, np.clip(0.5 + 8 * (second - first), 0, 1)]))
     triples += [np.ones_like(triples[0])] * (-len(triples) % columns)
     rows = [np.hstack(triples[i : i + columns]) for i in range(0, len(triples), columns)]
+    out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((np.vstack(rows) * 255).round().astype(np.uint8)).save(out)

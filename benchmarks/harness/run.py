@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -129,7 +130,8 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
     if path.exists() and path.read_text() != text:
         old = json.loads(path.read_text())
         other = [key for key in note if json.loads(text)[key] != old.get(key)]
-        raise UsageError(f"{folder} was made otherwise ({', '.join(other)} differ). Choose another --work, or remove it: rm -r '{folder}'")
+        remedy = f"Choose another --work, or remove it: rm -r {shlex.quote(str(folder))}"
+        raise UsageError(f"{folder} was made otherwise ({', '.join(other)} differ). {remedy}")
     path.write_text(text)
     return folder
 

@@ -31,7 +31,8 @@ def cli() -> None:
 
     Exit codes: 0 every selected face protected and confirmed; 1 internal error or failed write; 2 usage; 3 no face;
     4 unreadable input, or one that has been protected before; 5 engine or device missing, or failed verification; 6 changed but
-    still matched; 130 interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins
+    still matched, if only one face of several; 130
+    interrupted (143 by SIGTERM, 129 by SIGHUP). A batch goes on past a bad file; the worst code wins
     (130, 1, 5, 2, 4, 6, 3, 0).
     """
 

@@ -26,7 +26,7 @@ class GroupedCommand(click.Command):
         """Write the options in their groups."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
+            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
             if record is not None:
                 groups.setdefault(getattr(parameter, "group", ""), []).append(record)
         rest = groups.pop("", [])

@@ -19,6 +19,7 @@ from faceprotect_sdk.photo import SUFFIXES
 from faceprotect_sdk.write import Destination, for_several
 
 WRITTEN, HOW = "What is written, and where", "How the photo is changed"
+_METHODS = ("auto", *(name for name in METHODS if name != "auto"))
 _FORMATS = ", ".join(f"{name} ({' '.join(suffixes)})" for name, suffixes in SUFFIXES.items())
 
 _HELP = f"""Change PHOTOS so that face recognition no longer matches the people in them.
@@ -73,7 +74,7 @@ Of several PHOTOS those that have been protected before, and outputs by their na
     "measured.)",
 )
 @option(
-    HOW, "--method", type=click.Choice(METHODS), default="auto", show_default=True,
+    HOW, "--method", type=click.Choice(_METHODS), default="auto", show_default=True,
     help="auto: for most photos, some 15 s a search on a core. fast: a second or two, plain to see, and not enough for every face. "
     "latent: slower, with smoother changes. diffusion: with a Stable Diffusion of yours (--engines). style: holds the face's points. "
     "makeup: a look that is there to be seen (--look).",
