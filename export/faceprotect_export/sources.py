@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.dlib_engine import FILE, PACKAGE
 from faceprotect_export.looks.encoder import LookEncoder, read_looks
-from faceprotect_export.modules.autoencoder import Autoencoder
+from faceprotect_export.modules.autoencoder import Autoencoder, Decoder, small_decoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, read_diffusion
 from faceprotect_export.modules.fast import Fast, read_fast
 from faceprotect_export.modules.keypoints import KeypointNet
@@ -42,6 +42,12 @@ class Sources:
         model = Autoencoder()
         model.load_state_dict(checkpoint.load(self.weights / "autoencoder.safetensors")[0])
         return model.requires_grad_(False).eval()
+
+    def small_decoder(self) -> Decoder:
+        """The trained small decoder of the autoencoder's latents."""
+        decoder = small_decoder()
+        decoder.load_state_dict(checkpoint.load(self.weights / "decoder.safetensors")[0])
+        return decoder.requires_grad_(False).eval()
 
     def student(self, kind: str) -> tuple[nn.Module, dict[str, Any]]:
         """A student with its normalisation folded and rounded to float16, and its metadata."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from torch import nn
 
 from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import build_dlib_engine
@@ -54,15 +55,23 @@ def build_encoder(sources: Sources, folder: Path) -> None:
 
 def latent_space(sources: Sources) -> SearchSpace:
     """The autoencoder's latent, for the method ``latent``."""
-    model = sources.autoencoder()
-    samples = []
+    return _space(sources, "latent", sources.autoencoder().decoder, "autoencoder")
+
+
+def quick_space(sources: Sources) -> SearchSpace:
+    """The same latent under the small decoder, for the method ``auto``."""
+    return _space(sources, "quick", sources.small_decoder(), "decoder")
+
+
+def _space(sources: Sources, name: str, decoder: nn.Module, weights: str) -> SearchSpace:
+    encoder, samples = sources.autoencoder().encoder, []
     for index, crop in enumerate(sources.crops):
-        latent = model.encoder(crop)
+        latent = encoder(crop)
         offset = 0.2 * torch.randn(latent.shape, generator=torch.Generator().manual_seed(index))
         samples.append({"latent": latent, "offset": offset})
     describe = {"latent": {"layout": "NCHW", "range": (-2.0, 2.0)}}
-    training = checkpoint.load(sources.weights / "autoencoder.safetensors")[1]
-    return SearchSpace("latent", LatentDecode(model.decoder), samples, describe, training)
+    training = checkpoint.load(sources.weights / f"{weights}.safetensors")[1]
+    return SearchSpace(name, LatentDecode(decoder), samples, describe, training)
 
 
 def latent_step_recipe(sources: Sources) -> EngineRecipe:
@@ -78,6 +87,16 @@ def build_step(sources: Sources, folder: Path) -> None:
 def build_decode(sources: Sources, folder: Path) -> None:
     """``latent-decode``: the image for an offset, forward only."""
     build_engine(decode_recipe(latent_space(sources), sources.crops, program=sources.program), folder)
+
+
+def build_quick_step(sources: Sources, folder: Path) -> None:
+    """``quick-step``: one gradient step of the method ``auto``."""
+    build_engine(shipped_step_recipe(quick_space(sources), sources), folder)
+
+
+def build_quick_decode(sources: Sources, folder: Path) -> None:
+    """``quick-decode``: the image for an offset, forward only; recognisers that join look at it while the step runs."""
+    build_engine(decode_recipe(quick_space(sources), sources.crops, program=sources.program), folder)
 
 
 def build_pixels_step(sources: Sources, folder: Path) -> None:
@@ -152,6 +171,8 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "face-encoder": build_encoder,
     "latent-decode": build_decode,
     "latent-step": build_step,
+    "quick-decode": build_quick_decode,
+    "quick-step": build_quick_step,
     "pixels-step": build_pixels_step,
     "image-step": build_image_step,
     "keypoints": build_keypoints,
@@ -170,6 +191,7 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
 #: Engines that hold the networks of others, and which.
 SHARED: dict[str, tuple[str, ...]] = {
     "latent-step": ("student-conv", "latent-decode"),
+    "quick-step": ("student-conv", "quick-decode"),
     "pixels-step": ("student-conv",),
     "image-step": ("student-conv",),
     "diffusion-decode": ("latent-decode",),

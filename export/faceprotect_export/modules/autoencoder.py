@@ -87,6 +87,11 @@ class Decoder(nn.Module):
         return self.net(torch.tanh(latent / 3) * 3) * 0.5 + 0.5  # type: ignore[no-any-return]
 
 
+def small_decoder() -> Decoder:
+    """A decoder of the same latents with a sixth of the multiplications, 0.6 GMAC at 256 px: enough for what a search moves."""
+    return Decoder(AutoencoderConfig(widths=(16, 32, 64), blocks=(1, 1, 2)))
+
+
 class Autoencoder(nn.Module):
     """Encoder and decoder trained together."""
 
