@@ -4,8 +4,8 @@ Each step runs the gradient engine once. With a constraint, steps with the ident
 one of smallest penalty is what remains.
 
 Recognisers that join at run time judge the image of every step, and add their gradient through `image_cotangent`: the
-gradient of <image, c> with respect to the variable, at constant c. What they say is known only once the step has run, so c
-is that of the step before; to be exact they would have to wait for each other. The first step runs twice.
+gradient of <image, c> with respect to the variable, at constant c. The image is known only once the step has run, so c
+is that of the step before; to be exact there would have to be a second decoding in every step. The first step runs twice.
 """
 
 from __future__ import annotations
@@ -140,7 +140,6 @@ class _Run:
                 raise RecipeError(f'{self.where}: surrogates at run time need a constraint and "join" in the recipe\'s stage')
             self.engine.spec.output(stage.join.difference)
             self.engine.spec.input(stage.join.cotangent)
-        self.decode = engines(stage.join.decode) if stage.join and stage.join.decode and self.surrogates and panel.on_cpu else None
 
     def free(self, progress: Callable[[Progress], None] | None) -> Descent:
         """`steps` updates without a constraint, then one clean run for what is kept."""
@@ -263,10 +262,8 @@ class _Run:
         names = [plan.similarity, plan.penalty, *self.stage.keep, *([] if last else [self.stage.gradient])]
         if self.surrogates and self.stage.join is not None:
             names.append(self.stage.join.difference)
-        feeds = self._feeds(drawn, state, self._cotangent(plan, state))
-        looking = self.panel.looking(self._seen(self._decoded(feeds), drawn)) if self.decode else None
-        outputs = self.engine.run(feeds, self._asked(names))
-        joined = self._joined(looking() if looking else self._look_on(outputs, drawn), drawn)
+        outputs = self.engine.run(self._feeds(drawn, state, self._cotangent(plan, state)), self._asked(names))
+        joined = self._joined(outputs, drawn)
         similarity = np.concatenate([np.ravel(outputs[plan.similarity]), joined]).astype(np.float32)
         row: dict[str, Any] = {"penalty_weight": state.penalty_weight, **_scalars(outputs)}
         row["worst_excess"] = float(((similarity - limit) / state.unit)[limit < UNUSED].max(initial=-1.0))
@@ -353,26 +350,17 @@ class _Run:
             feeds[name] = spec.input(name).zeros()
         return feeds
 
-    def _decoded(self, feeds: Mapping[str, Array]) -> Array:
-        """The image of a step that is about to run, of the engine that gives nothing else."""
-        assert self.decode is not None
-        return self.decode.run({tensor.name: feeds[tensor.name] for tensor in self.decode.spec.inputs}, ["image"])["image"]
-
-    def _look_on(self, outputs: Mapping[str, Array], drawn: Draw | None) -> list[dict[str, Array]]:
-        """What the joined surrogates say of the image of a step that has run."""
+    def _joined(self, outputs: Mapping[str, Array], drawn: Draw | None) -> Array:
+        """Similarities [J] that the joined surrogates find in the image just run; their gradients to it are kept for the next step."""
         plan = self.stage.join
         if not self.surrogates or plan is None:
-            return []
-        return self.panel.look(self._seen(self.arrays[plan.original] + outputs[plan.difference], drawn))
-
-    @staticmethod
-    def _seen(image: Array, drawn: Draw | None) -> Array:
-        return image if drawn is None or drawn.clean else drawn.apply(image)
-
-    def _joined(self, found: Sequence[Mapping[str, Array]], drawn: Draw | None) -> Array:
-        """Similarities [J] that the joined surrogates found; their gradients to the image are kept for the next step."""
+            return np.zeros(0, np.float32)
+        drawn = None if drawn is None or drawn.clean else drawn
+        image = self.arrays[plan.original] + outputs[plan.difference]
+        seen = image if drawn is None else drawn.apply(image)
+        found = self.panel.look(seen)
         pulls = [one["grad_image"] for one in found]
-        self.pulls = pulls if drawn is None or drawn.clean else [drawn.pull_back(pull) for pull in pulls]
+        self.pulls = pulls if drawn is None else [drawn.pull_back(pull) for pull in pulls]
         return np.array([np.ravel(one["similarity"])[0] for one in found], np.float32)
 
     def _cotangent(self, plan: ConstraintPlan, state: ConstraintState) -> Array | None:

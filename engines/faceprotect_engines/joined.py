@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -39,22 +39,14 @@ class Panel:
     def __init__(self, surrogates: Sequence[ExtraSurrogate], workers: int = 1) -> None:
         """Start no thread yet."""
         self.surrogates = tuple(surrogates)
-        self.on_cpu = all(one.engine.device == "cpu" for one in self.surrogates)
-        self._workers = max(1, min(workers, len(self.surrogates))) if self.on_cpu else 1
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="faceprotect-panel") if self.on_cpu else None
+        together = min(workers, len(self.surrogates)) if all(one.engine.device == "cpu" for one in self.surrogates) else 1
+        self._pool = ThreadPoolExecutor(together, thread_name_prefix="faceprotect-panel") if together > 1 else None
 
     def look(self, image: Array) -> list[dict[str, Array]]:
         """What each says of the image, in their order; raises what the first of them that failed raised."""
-        if self._workers == 1:
-            return [one.look(image) for one in self.surrogates]
-        return self.looking(image)()
-
-    def looking(self, image: Array) -> Callable[[], list[dict[str, Array]]]:
-        """The same in threads, while the caller does something else: what comes back waits for them."""
         if self._pool is None:
-            return lambda: [one.look(image) for one in self.surrogates]
-        found = self._pool.map(lambda one: one.look(image), self.surrogates)
-        return lambda: list(found)
+            return [one.look(image) for one in self.surrogates]
+        return list(self._pool.map(lambda one: one.look(image), self.surrogates))
 
     def close(self) -> None:
         """Wait for the threads and end them."""

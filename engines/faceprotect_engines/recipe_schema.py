@@ -83,14 +83,12 @@ class ConstraintPlan:
 class JoinPlan:
     """Where surrogates that join at run time find the image, and where their gradient goes.
 
-    The image is the array `original` plus the engine's output `difference`; `cotangent` is the engine's input. `decode` names an engine
-    that gives the same image, as its output `image`, from some of the step's inputs: the surrogates then look while the step runs.
+    The image is the array `original` plus the engine's output `difference`; `cotangent` is the engine's input.
     """
 
     original: str = "original"
     difference: str = "difference"
     cotangent: str = "image_cotangent"
-    decode: str | None = None
 
 
 @dataclass(frozen=True)

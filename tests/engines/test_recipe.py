@@ -300,22 +300,6 @@ def test_joined_surrogates_run_side_by_side_with_the_same_numbers(bench: Bench) 
     assert not [thread for thread in threading.enumerate() if "panel" in thread.name]
 
 
-def test_joined_surrogates_look_while_the_step_runs(bench: Bench) -> None:
-    """With an engine that decodes ahead they find the same numbers, and do not wait for the step: here it waits for them."""
-    plans = [RECIPE["stages"][0]["join"], {**RECIPE["stages"][0]["join"], "decode": "decode"}]
-    runs = []
-    for plan in plans:
-        joined = [ExtraSurrogate("mine", bench.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)]
-        runs.append(bench.run(changed(steps=20, draws=DRAWS, join=plan), surrogates=joined))
-    np.testing.assert_allclose(runs[1].arrays["offset"], runs[0].arrays["offset"], atol=1e-6)
-    for ahead, after in zip(runs[1].trace, runs[0].trace, strict=True):
-        assert ahead == pytest.approx(after, abs=1e-5)
-    together = threading.Barrier(2)
-    meeting = [ExtraSurrogate("mine", Meeting(bench.engine("surrogate"), together), directions(3)[2].reshape(1, -1), 0.5)]
-    bench.open["step"] = Meeting(bench.engine("step"), together)
-    bench.run(changed(steps=3, join=plans[1]), surrogates=meeting)
-
-
 def test_a_joined_surrogate_that_fails_ends_the_run_and_its_threads(bench: Bench) -> None:
     engines = [bench.engine("surrogate"), bench.store.open("surrogate", threads=1)]
     engines[1].close()

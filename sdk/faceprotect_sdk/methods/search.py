@@ -107,11 +107,6 @@ class Search:
         return bool(self._search_stage["kind"] == "descend")
 
     @property
-    def _parties(self) -> int:
-        """2 where those that join look while the step runs, each with half of the cores; 1 where they wait for it."""
-        return 2 if self._search_stage.get("join", {}).get("decode") else 1
-
-    @property
     def _joining(self) -> tuple[str | Path, ...]:
         """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where there is no search."""
         if self._joined is None:
@@ -147,10 +142,8 @@ class Search:
             used, joining = self._used(), self._joining
             if not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
-            if joining:
-                self._room.beside(self.step, self._parties)
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joins(engine, len(joining) * self._parties) for engine in joining)
+            self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
 
@@ -188,7 +181,7 @@ class Search:
             surrogates=[self._extra_surrogate(extra, request) for extra in self._extra],
             progress=forward,
             deadline=request.deadline,
-            workers=max(1, self._room.cores // self._parties),
+            workers=self._room.cores,
         )
         difference = np.array(result.arrays["difference"], np.float32).reshape(3, CROP, CROP)
         return SearchResult(difference, result.passed, tuple(result.trace), late=result.stop == "time")
