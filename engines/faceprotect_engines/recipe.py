@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from faceprotect_engines.descend import Descent, Progress, descend, gather
 from faceprotect_engines.engine import Engine
@@ -97,7 +98,9 @@ def run_recipe(
         else:
             generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
-            descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
+            # BLAS' threads spin after a product, on the cores that the engine's next run needs: a step took nearly twice as long
+            with threadpool_limits(1, user_api="blas"):
+                descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
             descents.append(descent)
             made = descent.arrays
             trace.extend(descent.trace)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_models
+from threadpoolctl import threadpool_info, threadpool_limits
 from toy_models import IMAGE
 
 from faceprotect_engines import (
@@ -228,6 +229,21 @@ def test_where_nothing_passes_the_whole_budget_is_used(bench: Bench, share: floa
     moved = [float((directions(2) * one.arrays["offset"]).sum()) for one in (without, fitted)]
     assert moved[1] >= moved[0], "further along the surrogates' own directions"
     assert [row["clean"] for row in fitted.trace[-2:]] == [True, True]
+
+
+def test_numpy_multiplies_in_one_thread_while_a_descent_runs(bench: Bench) -> None:
+    """Its threads would spin on the cores of the engine's next run; afterwards there are as many as before."""
+
+    def threads(_: object = None) -> set[int]:
+        return {int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        before, during = threads(), list[set[int]]()
+        if before != {2}:
+            pytest.skip("this NumPy has no BLAS library whose threads can be set")
+        bench.run(changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads()))
+        assert during == [{1}, {1}]
+        assert threads() == before
 
 
 def test_only_clean_steps_decide(bench: Bench) -> None:
