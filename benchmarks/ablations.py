@@ -70,14 +70,16 @@ def settings(method: str, teachers: tuple[str, ...], attention: str, psnr: float
 
 def _auto_rows(changed: Callable[[str, Mapping[str, object]], Setting], recipe: Mapping[str, Any]) -> list[Setting]:
     """What moves, how fast, and where."""
-    (search,) = recipe["stages"]
-    steady = {**search["optimiser"], "learning_rate": 0.4 * search["optimiser"]["learning_rate"], "anneal": 0.99}
+    *_, search = recipe["stages"]
+    rate = search["optimiser"]["learning_rate"]
+    pixels = {**search, "engine": "image-step", "start_std": 0.001, "optimiser": {**search["optimiser"], "learning_rate": 0.2 * rate}}
+    pixels["inputs"] = {name: array for name, array in search["inputs"].items() if name != "latent"} | {"decoded_original": "zero_offset"}
     latent = load_recipe(ZOO / "recipes" / "latent.json")
-    coded = {**latent["stages"][-1], "steps": search["steps"], "optimiser": {**search["optimiser"], "learning_rate": 0.1}}
+    coded = {**latent["stages"][-1], "steps": search["steps"], "optimiser": search["optimiser"]}
     return [
-        changed("in every pixel", {"stages.0": {**search, "engine": "image-step"}}),
-        changed("in the latent", {"stages": [*latent["stages"][:-1], coded]}),
-        changed("a steady learning rate", {"stages.0.optimiser": steady}),
+        changed("in every pixel", {"stages": [pixels]}),
+        changed("in the latent alone", {"stages": [*latent["stages"][:-1], coded]}),
+        changed("a steady learning rate", {"stages.2.optimiser": {**search["optimiser"], "learning_rate": 0.4 * rate, "anneal": 0.99}}),
         changed("the face alone", {"region": {}}),
         changed("nothing spared", {"region.spared": []}),
     ]

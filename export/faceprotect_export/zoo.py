@@ -20,7 +20,7 @@ from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import build_dlib_engine
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.objectives.diffusion import Decoded
-from faceprotect_export.objectives.search import LatentDecode, SplineDecode
+from faceprotect_export.objectives.search import Decode, LatentDecode, QuickDecode
 from faceprotect_export.panel.build import build_panel_engine
 from faceprotect_export.panel.entry import Entry, read_entries
 from faceprotect_export.search_engines import IMAGE, STEP_SURROGATES, SearchSpace, decode_recipe, shipped_step_recipe
@@ -55,23 +55,25 @@ def build_encoder(sources: Sources, folder: Path) -> None:
 
 def latent_space(sources: Sources) -> SearchSpace:
     """The autoencoder's latent, for the method ``latent``."""
-    return _space(sources, "latent", sources.autoencoder().decoder, "autoencoder")
+    decoder = sources.autoencoder().decoder
+    return _space(sources, "latent", LatentDecode(decoder), decoder.config.latent, "autoencoder")
 
 
 def quick_space(sources: Sources) -> SearchSpace:
-    """The same latent under the small decoder, for the method ``auto``."""
-    return _space(sources, "quick", sources.small_decoder(), "decoder")
+    """The same latent under the small decoder, and fine splines, for the method ``auto``."""
+    decoder = sources.small_decoder()
+    decode = QuickDecode(decoder, decoder.config.latent)
+    return _space(sources, "quick", decode, decode.channels, "decoder")
 
 
-def _space(sources: Sources, name: str, decoder: nn.Module, weights: str) -> SearchSpace:
+def _space(sources: Sources, name: str, decode: Decode, channels: int, weights: str) -> SearchSpace:
     encoder, samples = sources.autoencoder().encoder, []
     for index, crop in enumerate(sources.crops):
         latent = encoder(crop)
-        offset = 0.2 * torch.randn(latent.shape, generator=torch.Generator().manual_seed(index))
-        samples.append({"latent": latent, "offset": offset})
+        size = (1, channels, *latent.shape[2:])
+        samples.append({"latent": latent, "offset": 0.2 * torch.randn(size, generator=torch.Generator().manual_seed(index))})
     describe = {"latent": {"layout": "NCHW", "range": (-2.0, 2.0)}}
-    training = checkpoint.load(sources.weights / f"{weights}.safetensors")[1]
-    return SearchSpace(name, LatentDecode(decoder), samples, describe, training)
+    return SearchSpace(name, decode, samples, describe, checkpoint.load(sources.weights / f"{weights}.safetensors")[1])
 
 
 def latent_step_recipe(sources: Sources) -> EngineRecipe:
@@ -95,18 +97,8 @@ def build_quick_step(sources: Sources, folder: Path) -> None:
 
 
 def build_quick_decode(sources: Sources, folder: Path) -> None:
-    """``quick-decode``: the image for an offset, forward only; recognisers that join look at it while the step runs."""
+    """``quick-decode``: the image for an offset, forward only."""
     build_engine(decode_recipe(quick_space(sources), sources.crops, program=sources.program), folder)
-
-
-def build_pixels_step(sources: Sources, folder: Path) -> None:
-    """``pixels-step``: one gradient step of the method ``auto``, in pixels of half the resolution."""
-    samples = []
-    for index in range(len(sources.crops)):
-        noise = torch.randn((1, 3, CROP // SplineDecode.apart, CROP // SplineDecode.apart), generator=torch.Generator().manual_seed(index))
-        samples.append({"offset": 0.02 * noise})
-    space = SearchSpace("pixels", SplineDecode(), samples, {"offset": {"layout": "NCHW", "range": (-0.2, 0.2)}}, {})
-    build_engine(shipped_step_recipe(space, sources), folder)
 
 
 def build_image_step(sources: Sources, folder: Path) -> None:
@@ -173,7 +165,6 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "latent-step": build_step,
     "quick-decode": build_quick_decode,
     "quick-step": build_quick_step,
-    "pixels-step": build_pixels_step,
     "image-step": build_image_step,
     "keypoints": build_keypoints,
     "style-encoder": build_style_encoder,
@@ -192,7 +183,6 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
 SHARED: dict[str, tuple[str, ...]] = {
     "latent-step": ("student-conv", "latent-decode"),
     "quick-step": ("student-conv", "quick-decode"),
-    "pixels-step": ("student-conv",),
     "image-step": ("student-conv",),
     "diffusion-decode": ("latent-decode",),
     "diffusion-invert": ("face-encoder", "diffusion-decode"),

@@ -96,7 +96,7 @@ def test_ablations_of_auto_ask_what_moves_and_where() -> None:
     made = {key: patched(recipe, row.recipe) for key, row in rows.items() if row.recipe}
     for document in made.values():
         parse_recipe(document)
-    assert [stage["engine"] for stage in made["in the latent"]["stages"]] == ["face-encoder", "latent-decode", "latent-step"]
+    assert [stage["engine"] for stage in made["in the latent alone"]["stages"]] == ["face-encoder", "latent-decode", "latent-step"]
     assert (made["in every pixel"]["stages"][0]["engine"], made["the face alone"]["region"]) == ("image-step", {})
 
 

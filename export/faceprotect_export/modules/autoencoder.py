@@ -66,6 +66,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
+        self.config = config
         half, quarter, eighth = config.widths
         few, some, many = config.blocks
         self.net = nn.Sequential(
