@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch import nn
 
 from faceprotect_export.detector import build_detector
 from faceprotect_export.dlib_engine import build_dlib_engine
@@ -38,7 +37,6 @@ from faceprotect_export.zoo_diffusion import (
 from faceprotect_export.zoo_fast import build_fast
 from faceprotect_export.zoo_makeup import build_makeup
 from faceprotect_export.zoo_style import build_keypoints, build_style_encoder, build_style_invert, build_style_step
-from faceprotect_sdk.align import CROP
 
 
 def build_encoder(sources: Sources, folder: Path) -> None:
