@@ -80,17 +80,19 @@ def draw(settings: DrawSettings, size: int, generator: np.random.Generator, chan
     if generator.random() >= settings.probability:
         return identity_draw(size, channels)
     small = max(1, round(size * generator.uniform(*settings.resize)))
-    down_up = resize_matrix(small, size) @ resize_matrix(size, small) if small < size else np.eye(size)
-    smooth = blur_matrix(size, generator.uniform(*settings.blur)) @ down_up
+    # products in float32: they are a part of what a step takes
+    smooth = _float(blur_matrix(size, generator.uniform(*settings.blur)))
+    if small < size:
+        smooth = smooth @ _float(resize_matrix(small, size)) @ _float(resize_matrix(size, small))
     dy, dx = generator.uniform(-settings.shift, settings.shift, 2)
     zoom = generator.uniform(*settings.zoom)
-    rows = smooth @ move_matrix(size, dy, zoom)
-    cols = (smooth @ move_matrix(size, dx, zoom)).T
+    rows = smooth @ _float(move_matrix(size, dy, zoom))
+    cols = (smooth @ _float(move_matrix(size, dx, zoom))).T
     if generator.random() < settings.flip:
         cols = cols[:, ::-1]
-    std = settings.noise_std * generator.random()
+    std = np.float32(settings.noise_std * generator.random())
     noise = std * generator.standard_normal((1, channels, size, size), dtype=np.float32)
-    return Draw(_float(rows[None]), _float(cols[None]), _float(noise), clean=False)
+    return Draw(rows[None], _float(cols[None]), noise, clean=False)
 
 
 def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
