@@ -81,12 +81,12 @@ def draw(settings: DrawSettings, size: int, generator: np.random.Generator, chan
         return identity_draw(size, channels)
     small = max(1, round(size * generator.uniform(*settings.resize)))
     # products in float32: they are a part of what a step takes
-    smooth = _float(blur_matrix(size, generator.uniform(*settings.blur)))
+    smooth: Matrix = _float(blur_matrix(size, generator.uniform(*settings.blur)))
     if small < size:
-        smooth = smooth @ _float(resize_matrix(small, size)) @ _float(resize_matrix(size, small))
+        smooth = _float(smooth @ _float(resize_matrix(small, size)) @ _float(resize_matrix(size, small)))
     dy, dx = generator.uniform(-settings.shift, settings.shift, 2)
     zoom = generator.uniform(*settings.zoom)
-    rows = smooth @ _float(move_matrix(size, dy, zoom))
+    rows = _float(smooth @ _float(move_matrix(size, dy, zoom)))
     cols = (smooth @ _float(move_matrix(size, dx, zoom))).T
     if generator.random() < settings.flip:
         cols = cols[:, ::-1]

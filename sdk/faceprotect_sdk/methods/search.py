@@ -50,7 +50,7 @@ DODGE = "dodge"
 UNSEEN = 0.6
 #: Of the budget, what is left of it for each recogniser that joins beyond the first: the more of them a search knows, the less change it
 #: takes to be taken for a stranger by one that it does not know (``benchmarks/RESULTS.md``).
-FURTHER = 0.88
+FURTHER = 0.9
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
 
