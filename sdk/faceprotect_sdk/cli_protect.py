@@ -96,6 +96,10 @@ Of several PHOTOS those that have been protected before, and outputs by their na
     HOW, "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True,
     help="Of what the search draws: the same seed gives the same bytes (without a time budget).",
 )
+@option(
+    HOW, "--even-covered", is_flag=True,
+    help="Also change faces that seem to be covered by a mask or a hand, which is painted over then.  [default: they are left as they are]",
+)
 @option(HOW, "--engines", type=FILE, metavar="DIR", help="Look for engines there first: what export diffusion has made.")
 @faces_option
 @panel_options

@@ -20,6 +20,7 @@ _STATUS = {
     "protected": "protected",
     "partly_protected": "NOT protected: some faces are, others were left as they were",
     "still_matched": "NOT protected: changed, but still matched",
+    "covered": "NOT protected: a face is covered",
     "no_face": "no face found. Pass a photo in which a face is larger or sharper",
 }
 _CHECK_STATUS = {
@@ -87,6 +88,8 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
 def lacking(result: ProtectResult, face: FaceResult) -> str:
     """What keeps this face from being protected: which recogniser matches it by how much, within what was allowed."""
     which = f"face {face.index + 1} of {len(result.faces)} at {box(face.box)}" if len(result.faces) > 1 else f"face {face.index + 1}"
+    if face.status == "covered":
+        return f"{which} was left as it was: something covers nose and mouth, and there is no skin to change"
     worst = max((one for one in face.verdicts if one.matched), key=lambda one: one.excess)
     by = f"{worst.recogniser} still matches it by {worst.excess:.3f} of similarity"
     if not face.changed:

@@ -68,6 +68,7 @@ class ProtectFiles:
         judge: Sequence[str],
         installed_judges: bool,
         time_budget: float | None,
+        even_covered: bool,
         engines: Path | None,
         device: str,
         threads: int | None,
@@ -94,6 +95,7 @@ class ProtectFiles:
             installed_judges=installed_judges,
             quality=quality,
             time_budget=time_budget,
+            even_covered=even_covered,
             threads=threads,
             store=_store(engines),
         )

@@ -63,6 +63,7 @@ class Protector:
         quality: int = DEFAULT_QUALITY,
         attempts: int = ATTEMPTS,
         time_budget: float | None = None,
+        even_covered: bool = False,
         threads: int | None = None,
         store: Store | None = None,
     ) -> None:
@@ -80,7 +81,8 @@ class Protector:
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
         ``installed_judges``, dlib where it is installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per
         face, each going further, for as long as the written bytes are still matched. ``time_budget``: seconds after which no
-        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. Raises UsageError for a
+        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. ``even_covered``: also change
+        faces before which something is held or worn, which is painted over then. Raises UsageError for a
         value out of range.
         """
         if goal not in get_args(Goal):
@@ -92,7 +94,7 @@ class Protector:
         surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
         if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
             raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
-        self.strength = str(strength)
+        self.strength, self._even_covered = str(strength), even_covered
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         store = store or Store()
@@ -225,7 +227,9 @@ class Protector:
         with watch("embed"):
             before = self._written_original(source, pixels)
             sessions = [
-                FaceSession.start(index, face, pixels, before, panel, searched, dependent, self._strength, self._look, decoys)
+                FaceSession.start(
+                    index, face, pixels, before, panel, searched, dependent, self._strength, self._look, decoys, self._even_covered
+                )
                 for index, face in enumerate(chosen)
             ]
         mask = self._method.mask
@@ -243,7 +247,7 @@ class Protector:
             now, took = time.monotonic(), time.monotonic() - began
             if not any(session.wants_search for session in sessions) or now + took > end:
                 break  # a search that has not the time of the one before would take its place with less
-        partial = write_others and any(session.matched for session in sessions)
+        partial = write_others and any(not session.matched for session in sessions)
         while partial and _leave_out_matched(sessions):  # where faces overlap, leaving one out may undo another
             data, written = self._written(source, sessions, watch)
         with watch("quality"):
@@ -289,7 +293,7 @@ class Protector:
             faces_found=found,
             image=data if status == "protected" else None,
             partial=data if status == "partly_protected" else None,
-            unconfirmed=data if status == "still_matched" else None,
+            unconfirmed=data if status == "still_matched" or (status == "covered" and any(face.changed for face in faces)) else None,
             container=source.container,
             size=source.size,
             method=self._method.name,

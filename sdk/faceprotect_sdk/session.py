@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.covered import is_covered
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, verdict
@@ -65,7 +66,7 @@ class FaceSession:
     that the search moves away from, at similarities ``origins`` to begin with (1 if not named). ``decoy``: the face to be
     taken for, if there is one, and how every recogniser sees it. ``dependent``: names of the recognisers that the search
     touches, or that it has learnt from. ``before``: similarity of the merely re-encoded photo. ``left_out``: the face stays as it is in
-    the photo, and is scored all the same.
+    the photo, and is scored all the same. ``covered``: something is before nose and mouth, which is why it is left out.
     """
 
     index: int
@@ -80,6 +81,7 @@ class FaceSession:
     strength: Strength
     decoy: Decoy | None = None
     decoy_anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    covered: bool = False
     left_out: bool = False
     attempts: int = 0
     moved: float | None = None
@@ -100,11 +102,14 @@ class FaceSession:
         strength: Strength,
         look: Look,
         decoys: Decoys | None = None,
+        even_covered: bool = False,
     ) -> FaceSession:
         """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written.
 
-        ``decoys``: one of them becomes the goal; None: away from oneself.
+        ``decoys``: one of them becomes the goal; None: away from oneself. ``even_covered``: a covered face is searched like any other.
         """
+        crop = aligned_crop(pixels, face.points)
+        covered = not even_covered and is_covered(crop)
         anchors = [anchor(recogniser, pixels, face) for recogniser in panel]
         embeddings = {one.recogniser.name: one.embedding for one in anchors}
         before = {
@@ -126,7 +131,7 @@ class FaceSession:
             index=index,
             face=face,
             seen=look(pixels, face),
-            crop=aligned_crop(pixels, face.points),
+            crop=crop,
             anchors=anchors,
             references=references,
             origins=origins,
@@ -135,6 +140,8 @@ class FaceSession:
             dependent=dependent,
             before=before,
             strength=strength,
+            covered=covered,
+            left_out=covered,
         )
 
     @property
@@ -234,7 +241,7 @@ class FaceSession:
             box=self.face.box,
             points=tuple((float(x), float(y)) for x, y in self.face.points),
             score=self.face.score,
-            status="still_matched" if self.matched else "protected",
+            status="covered" if self.covered else "still_matched" if self.matched else "protected",
             changed=self.found is not None and not self.left_out,
             decoy=self.decoy.name if self.decoy else None,
             verdicts=self.verdicts,

@@ -100,7 +100,7 @@ def _draw_panels(
     from PIL import Image
 
     points = np.array(face.points, np.float64)
-    still = "changed, but NOT PROTECTED: still matched" if face.changed else "left as it was: NOT PROTECTED"
+    still = "changed, but NOT PROTECTED: still matched" if face.changed else f"left as it was ({face.status}): NOT PROTECTED"
     after = "protected" if face.status == "protected" else still
     first, second = (panel(photo, points) for photo in (original, protected))
     last = _difference_panel(original, protected, points)
