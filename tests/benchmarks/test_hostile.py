@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def test_the_same_seed_breaks_the_same_bytes(tmp_path: Path) -> None:
         folder.mkdir()
         made.append([one.path.read_bytes() for one in fuzz.break_files(picture, folder, count, 3)])
     assert made[0] == made[1]
-    assert {one for one in os.listdir(tmp_path / "a")} == {one for one in os.listdir(tmp_path / "b")}
+    assert len(set(made[0])) > 0.9 * count, "and each otherwise"
 
 
 def test_faults_are_found(zoo: Path, tmp_path: Path) -> None:
@@ -73,7 +72,8 @@ def test_faults_are_found(zoo: Path, tmp_path: Path) -> None:
     one = fuzz.Broken(tmp_path / "0000-cut-a.jpg", "a.jpg", "cut")
     said = {str(one.path): {"exit_code": 1, "output": None, "error": {"type": "ValueError"}}}
     found = fuzz.faults([one], fuzz.Batch(said, 1, "Traceback (most recent call last)", fuzz.LIMIT), outputs)
-    assert [line.split(":")[0] for line in found] == ["0000-cut-a.jpg", "a stack on stderr", "1.50 GB of memory", "0000-cut-a_protected.jpg"]
+    named = [line.split(":")[0] for line in found]
+    assert named == ["0000-cut-a.jpg", "a stack on stderr", "1.50 GB of memory", "0000-cut-a_protected.jpg"]
 
 
 def test_the_smallest_zoo_is_whole(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_a_system_that_may_not_be_written(zoo: Path, jpeg: Path, tmp_path: Path)
     writable = tmp_path / "writable"
     writable.mkdir()
     before = [*root, "sh", "-c", 'mount --bind "$1" "$1" && mount -o remount,bind,ro / && shift && exec "$@"', "sh", str(writable)]
-    tried = subprocess.run([*before, "sh", "-c", f"! touch '{tmp_path}/x' 2>/dev/null && touch '{writable}/x'"], capture_output=True, text=True)
+    try_it = f"! touch '{tmp_path}/x' 2>/dev/null && touch '{writable}/x'"
+    tried = subprocess.run([*before, "sh", "-c", try_it], capture_output=True, text=True)
     if tried.returncode:
         pytest.skip(f"this system lets nobody make its root read-only: {tried.stderr.strip()}")
     (writable / "x").unlink()
