@@ -7,11 +7,23 @@ when they are first imported. Nothing may leave this machine, so that importing 
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
+_SINCE = (1, 29)
+
+
+def _reports() -> bool:
+    """Whether ONNX Runtime has been imported already, in a version that reports."""
+    if "onnxruntime" not in sys.modules:
+        return False
+    version = re.match(r"(\d+)\.(\d+)", str(getattr(sys.modules["onnxruntime"], "__version__", "")))
+    return version is None or (int(version[1]), int(version[2])) >= _SINCE
+
+
 #: Whether ONNX Runtime was there before the variable was: then it has not been told.
-TOO_LATE = VARIABLE not in os.environ and "onnxruntime" in sys.modules
+TOO_LATE = VARIABLE not in os.environ and _reports()
 os.environ.setdefault(VARIABLE, "1")
 
 
@@ -20,7 +32,7 @@ def complaint() -> str | None:
     remedy = f"Set it before Python starts: export {VARIABLE}=1"
     if TOO_LATE:
         return (
-            "onnxruntime was imported before faceprotect_sdk, and without ORT_DISABLE_TELEMETRY=1 it may report to its vendor. "
+            f"onnxruntime was imported before faceprotect_sdk, and without {VARIABLE}=1 it may report to its vendor. "
             f"Import faceprotect_sdk first. {remedy}"
         )
     if os.environ.get(VARIABLE) != "1":
