@@ -23,7 +23,8 @@ def sources(picture: Image.Image) -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Camera"
     exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = made[:24] + bytes(12) + made[36:]  # without the time of its making
     alpha = picture.copy()
     alpha.putalpha(Image.linear_gradient("L").resize(picture.size))
     other = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

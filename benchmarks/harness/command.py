@@ -10,7 +10,7 @@ from pathlib import Path
 from faceprotect_engines.store import ZOO
 
 #: Of the engines that ship, those that a run in one pass needs at the least: each is small.
-FEW = ("face-detector", "fast", "student-conv", "student-attention", "recipes")
+FEW = ("face-detector", "face-encoder", "latent-decode", "fast", "student-conv", "student-attention", "recipes")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
