@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from faceprotect_engines.manifest import MANIFEST_NAME
 from faceprotect_engines.store import ZOO
 
-#: Of the engines that ship, those that a run in one pass needs at the least: each is small.
-FEW = ("face-detector", "face-encoder", "latent-decode", "fast", "student-conv", "student-attention", "recipes")
+#: Of the engines that ship, those that a run in one pass needs at the least, with one surrogate and one judge: each is small.
+FEW = ("face-detector", "face-encoder", "latent-decode", "student-conv", "student-attention", "recipes")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -31,8 +34,13 @@ def surroundings(cache: Path | None, *, without: Sequence[str] = ()) -> dict[str
 
 
 def few_engines(folder: Path) -> Path:
-    """A zoo in ``folder`` of :data:`FEW`, by links."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A zoo in ``folder`` of :data:`FEW`, by links, and of ``fast``, which is told of no other surrogate."""
+    (folder / "fast").mkdir(parents=True)
     for name in FEW:
-        (folder / name).symlink_to(ZOO / name, target_is_directory=True)
+        (folder / name).symlink_to(ZOO / name)
+    shutil.copyfile(ZOO / "fast" / "model.onnx", folder / "fast" / "model.onnx")
+    manifest = json.loads((ZOO / "fast" / MANIFEST_NAME).read_text())
+    known = [name for name in manifest["metadata"]["surrogates"] if name in FEW]
+    manifest["metadata"]["surrogates"] = known
+    (folder / "fast" / MANIFEST_NAME).write_text(json.dumps(manifest))
     return folder
