@@ -141,7 +141,9 @@ def guarded(
         raise  # the photo is not to blame, and the next ones could not be reported either
     except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
         code = int(exit_code_of(error))
-        if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
+        if isinstance(error, MemoryError):
+            error = MemoryError("no memory left for this photo. Close other programs, or scale it down")
+        elif not isinstance(error, (FaceprotectError, EngineError)):
             error = unforeseen(error)
         document = failure_json(name, error, code)
         if line is not None:

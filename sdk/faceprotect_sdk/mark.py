@@ -59,15 +59,22 @@ def marked(exif: bytes, mark: Mark) -> bytes:
 
 
 def mark_of_file(path: Path) -> Mark | None:
-    """The mark of a photo file, read without decoding it; None for every file that cannot be read, whatever is wrong with it."""
+    """The mark of a photo file, read without decoding it; None for every file that cannot be read, whatever is wrong with it.
+
+    Of a PNG it is found where we write it, before the pixels.
+    """
     import warnings
 
     from PIL import Image
 
     try:
+        if not path.is_file():  # opening a pipe waits until somebody writes into it
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return mark_in(image.getexif())
+                exif = Image.Exif()
+                exif.load(image.info.get("exif") or b"")  # Image.getexif would decode all of a PNG to look behind its pixels
+                return mark_in(exif)
     except Exception:  # noqa: BLE001 - what is wrong with the file is said where it is decoded
         return None

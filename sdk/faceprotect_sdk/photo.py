@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import shlex
 import stat
-import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.container import PNG_SIGNATURE, colour_chunks, left_out, png_chunks, unusual_colours
+from faceprotect_sdk.container import PNG_SIGNATURE, colour_chunks, holds_all_blocks, left_out, lossless_webp, png_chunks, unusual_colours
 from faceprotect_sdk.errors import FaceprotectError, UnreadableInput, UsageError
 from faceprotect_sdk.mark import Mark, mark_in
 from faceprotect_sdk.metadata import clean_exif, foreign_orientation, orientation_of, orientation_only, stored_exif
@@ -199,13 +198,16 @@ def _from_opened(image: Image.Image, data: bytes, where: str) -> Photo:
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise UnreadableInput(f"{where}: the image is animated. Save one frame as a still image first")
     _check_size(image.width, image.height, where)
+    if container == "JPEG" and not holds_all_blocks(data, image.width * image.height):
+        short = f"{len(data)} bytes cannot hold {image.width} x {image.height} pixels"
+        raise UnreadableInput(f"{where}: truncated or damaged ({short}). Copy it again from where it came")
     deep = _deep_png(data) if container == "PNG" else None
     try:
         if deep is None:
             image.load()
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise UnreadableInput(f"{where}: truncated or damaged ({error}). Copy it again from where it came") from error
-    lossless = container == "PNG" or (container == "WEBP" and _lossless_webp(data))
+    lossless = container == "PNG" or (container == "WEBP" and lossless_webp(data))
     photo = _from_pil(image, container, lossless) if deep is None else _from_deep(image, deep, where)
     colour = colour_chunks(data) if container == "PNG" else {}
     return replace(photo, colour=colour, notes=(*photo.notes, *unusual_colours(colour), *left_out(data, container)))
@@ -230,7 +232,7 @@ def _from_pil(image: Image.Image, container: Container | None = None, lossless: 
     if image.mode == "CMYK":
         base = replace(base, icc=None)
     image, notes = _to_rgb_mode(image)
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # a copy would be 400 MB at the largest
     alpha = np.asarray(image.getchannel("A")) if image.mode in ("RGBA", "LA") else None
     return _upright(replace(base, pixels=pixels, alpha=alpha, grey=grey, notes=base.notes + notes))
 
@@ -335,17 +337,6 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
         except (ImageCms.PyCMSError, OSError):
             pass  # an unusable profile: the plain formula below is what viewers show too
     return image.convert("RGB")
-
-
-def _lossless_webp(data: bytes) -> bool:
-    """Whether the image chunk of a WebP file is the lossless kind (RIFF: name, size, data, padded to even)."""
-    at = 12
-    while at + 8 <= len(data):
-        kind, size = struct.unpack_from("<4sI", data, at)
-        if kind in (b"VP8L", b"VP8 "):
-            return bool(kind == b"VP8L")
-        at += 8 + size + size % 2
-    return False
 
 
 def _deep_png(data: bytes) -> bytes | None:
