@@ -13,7 +13,7 @@ import click
 from faceprotect_sdk import __version__
 from faceprotect_sdk.cli_engines import benchmark, doctor, engines
 from faceprotect_sdk.cli_export import export
-from faceprotect_sdk.cli_options import FILE
+from faceprotect_sdk.cli_options import FILE, NamesFormats
 from faceprotect_sdk.cli_report import (
     ProgressLine,
     emit,
@@ -77,14 +77,14 @@ faces_option = click.option(
 )
 
 
-@cli.command()
+@cli.command(cls=NamesFormats)
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @click.option(
     "-o", "--output", type=FILE,
     help="File (one photo), folder, or - for standard output (one photo; the report goes to stderr). Default: PHOTO_protected.EXT beside "
     "it, and standard output for standard input.",
 )
-@click.option("-r", "--recursive", is_flag=True, help="Protect the JPEG, PNG and WebP photos in folders among PHOTOS, and below.")
+@click.option("-r", "--recursive", is_flag=True, help="Protect the photos in folders among PHOTOS, and below.")
 @click.option(
     "--method", default="auto", show_default=True,
     help="auto: a search of 40 steps in pixels; latent: of 60 in a latent, with smoother changes; fast: one pass of a network, not enough "
@@ -114,7 +114,7 @@ faces_option = click.option(
     help="Per photo, for all searches of it; what is found by then is scored and, if it is enough, written.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same bytes (without a time budget).")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and lossy WebP.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG, AVIF, HEIC and lossy WebP.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option(
     "--keep-unconfirmed", is_flag=True, help="Write a photo that is still matched too, as NAME_unconfirmed.EXT."

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: EXIF's ProcessingSoftware: what a program writes that has worked on the picture.
 TAG = 0x000B
+_BAND = 512
 _LINE = re.compile(r"faceprotect-sdk (?P<version>[\w.+-]{1,40}) method=(?P<method>[\w-]{1,40}) id=(?P<id>[0-9a-f]{16})")
 
 
@@ -33,8 +34,11 @@ class Mark:
 
     @classmethod
     def of(cls, pixels: NDArray[Any], method: str) -> Mark:
-        """The mark of pixels as ``method`` of this version has changed them."""
-        return cls(__version__, method, hashlib.sha256(pixels.tobytes()).hexdigest()[:16])
+        """The mark of upright pixels as ``method`` of this version has changed them."""
+        digest = hashlib.sha256()
+        for top in range(0, len(pixels), _BAND):  # the same as of all at once, without a copy of all
+            digest.update(pixels[top : top + _BAND].tobytes())
+        return cls(__version__, method, digest.hexdigest()[:16])
 
     def __str__(self) -> str:
         """The line as it is written."""
@@ -62,12 +66,12 @@ def mark_of_file(path: Path) -> Mark | None:
     """The mark of a photo file, read without decoding it; None for every file that cannot be read, whatever is wrong with it."""
     import warnings
 
-    from PIL import Image
+    from faceprotect_sdk.formats import open_image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path, str(path)) as image:
                 return mark_in(image.getexif())
     except Exception:  # noqa: BLE001 - what is wrong with the file is said where it is decoded
         return None

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from faceprotect_sdk.errors import OutputError, WriteError
-from faceprotect_sdk.photo import SUFFIXES, Photo
+from faceprotect_sdk.photo import SUFFIXES, LargePhoto, Photo
 
 
-def output_path(photo: Photo, output: Path | None, *, marker: str = "protected") -> Path:
+def output_path(photo: Photo | LargePhoto, output: Path | None, *, marker: str = "protected") -> Path:
     """Where the result of ``photo`` goes: ``output``, or ``<stem>_<marker>.<ext>`` in that folder or beside the input.
 
     ``output`` that is an existing folder, or has no suffix, is a folder. Raises :class:`OutputError` if the suffix of
