@@ -1,7 +1,7 @@
 """What a photo's file holds beside its picture: the colours' description, which is kept, and further pictures, which are named.
 
-PNG: "Portable Network Graphics, Third Edition", W3C 2025, 11.3.2 (colour space). JPEG: ITU-T T.81, B.1.1 (markers). AVIF: "AV1 Codec ISO Media
-File Format Binding", 2.3 (av1C). HEIC: ISO/IEC 14496-15, 8.3.3 (hvcC).
+PNG: "Portable Network Graphics, Third Edition", W3C 2025, 11.3.2 (colour space). JPEG: ITU-T T.81, B.1.1 (markers). AVIF: "AV1 Codec
+ISO Media File Format Binding", 2.3 (av1C). HEIC: ISO/IEC 14496-15, 8.3.3 (hvcC).
 """
 
 from __future__ import annotations
