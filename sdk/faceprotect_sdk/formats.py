@@ -71,15 +71,14 @@ def open_image(source: bytes | Path, where: str) -> Image.Image:
     kind = box_brand(head)
     if kind is not None and not reads(kind):
         raise UnreadableInput(f"{where}: {remedy(kind)}")
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
     if kind == "HEIC":
-        return _open_heic(file)
+        return _open_heic(_file(source))
     try:
-        return Image.open(file)
+        return Image.open(_file(source))
     except Image.DecompressionBombError:
         if head[:3] != b"\xff\xd8\xff":
             raise
-        return JpegImageFile(file)
+        return JpegImageFile(_file(source))
 
 
 def box_brand(head: bytes) -> Literal["AVIF", "HEIC"] | None:
@@ -98,6 +97,10 @@ def _open_heic(file: io.BytesIO | Path) -> Image.Image:
     from pillow_heif import HeifImageFile
 
     return cast("Image.Image", HeifImageFile(file))
+
+
+def _file(source: bytes | Path) -> io.BytesIO | Path:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _head(path: Path) -> bytes:
