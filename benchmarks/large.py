@@ -33,10 +33,10 @@ def make_photo(path: Path, width: int, height: int, seed: int) -> None:
 
     face = data.astronaut()[:384, :512]
     large = cv2.resize(face, (width, height), interpolation=cv2.INTER_CUBIC)
-    draws = np.random.default_rng(seed)
+    noise = np.random.default_rng(seed).normal(0, NOISE, (BAND, width, 1)).astype(np.float32)
     for top in range(0, height, BAND):
         band = large[top : top + BAND]
-        noisy = band + draws.normal(0, NOISE, band.shape).astype(np.float32)
+        noisy = band + noise[: len(band)]
         large[top : top + BAND] = np.clip(np.rint(noisy), 0, 255)
     large = large[..., ::-1]
     written, coded = cv2.imencode(".jpg", np.ascontiguousarray(large), [cv2.IMWRITE_JPEG_QUALITY, 90])
