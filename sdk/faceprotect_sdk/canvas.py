@@ -144,7 +144,7 @@ class LargeCanvas:
 
     def _cut(self, data: bytes, windows: Sequence[Window]) -> Cuts:
         upright = self._upright(decoded_bgr(data, str(self._large.path or "the photo")))
-        return [window.cut(upright).copy() for window in windows]
+        return [window.cut(upright) for window in windows]  # copies: the reversed channels are not contiguous
 
     def _upright(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return upright_rgb(stored, self.frame.orientation)

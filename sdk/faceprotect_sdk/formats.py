@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from faceprotect_sdk.errors import UnreadableInput
 
@@ -94,9 +94,10 @@ def box_brand(head: bytes) -> Literal["AVIF", "HEIC"] | None:
 
 def _open_heic(file: io.BytesIO | Path) -> Image.Image:
     """Opened by itself: nothing is registered with Pillow, which belongs to the app."""
-    from pillow_heif import HeifImageFile
+    import pillow_heif
 
-    return cast("Image.Image", HeifImageFile(file))
+    opener: Any = pillow_heif.HeifImageFile
+    return cast("Image.Image", opener(file))
 
 
 def _file(source: bytes | Path) -> io.BytesIO | Path:

@@ -63,14 +63,14 @@ def test_pixels_and_metadata_are_those_of_the_ordinary_way(orientation: int, mon
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_large_photo_becomes_what_it_would_as_a_whole(protector: Protector, monkeypatch: pytest.MonkeyPatch, orientation: int) -> None:
     data = jpeg_bytes(orientation)
-    (face,) = protector.faces(data)
+    face = protector.faces(data)[0]
     whole = protector.protect(data, faces=[face])
     monkeypatch.setattr("faceprotect_sdk.photo.LARGE", 10_000)
     large = protector.protect(data, faces=[face])
     assert (large.status, large.size, large.container) == (whole.status, whole.size, whole.container)
     assert large.image is not None and whole.image is not None
     assert large.faces[0].box == pytest.approx(whole.faces[0].box)
-    (alone,) = protector.faces(data)
+    alone = protector.faces(data)[0]
     np.testing.assert_allclose(alone.points, face.points, atol=0.05 * (face.box[2] - face.box[0]))
     monkeypatch.undo()
     first, second = load(whole.image), load(large.image)
