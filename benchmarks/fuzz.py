@@ -75,7 +75,8 @@ def break_files(picture: Image.Image, folder: Path, count: int, seed: int) -> li
 def protect(files: Sequence[Broken], outputs: Path, zoo: Path, cache: Path) -> Batch:
     """One process over ``files``."""
     options = ["-o", str(outputs), "--method", "fast", "--device", "cpu", "--threads", "1", "--no-installed-judges", "--json"]
-    words = command("protect", *(str(one.path) for one in files), *options, zoo=zoo, memory=LIMIT)
+    photos = (str(one.path) for one in files)
+    words = command("protect", *photos, "--even-covered", *options, zoo=zoo, memory=LIMIT)
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+", errors="replace") as stderr:
         started = subprocess.Popen(words, env=surroundings(cache), stdout=stdout, stderr=stderr)  # noqa: S603
         status, usage = _waited(started.pid, _PATIENCE * (len(files) + 1))

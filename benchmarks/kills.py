@@ -49,7 +49,7 @@ class Bench:
         """The batch, in a process of its own."""
         photos = sorted(str(path) for path in self.photos.iterdir())
         options = ["-o", str(outputs), "--method", "fast", "--device", "cpu", "--threads", "1", "--no-installed-judges", "--force"]
-        words = command("protect", *photos, "--keep-unconfirmed", *options, zoo=self.zoo)
+        words = command("protect", *photos, "--keep-unconfirmed", "--even-covered", *options, zoo=self.zoo)
         return subprocess.Popen(words, env=surroundings(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
 
 

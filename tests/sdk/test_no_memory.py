@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cli_tools import run as _run
+
+from faceprotect_sdk import pil_image
+from faceprotect_sdk.picture import Photo
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 QUIET = ["--device", "cpu", "--no-installed-judges"]
@@ -15,14 +17,14 @@ QUIET = ["--device", "cpu", "--no-installed-judges"]
 def test_a_photo_without_memory_for_it_says_what_to_do_and_ends_itself_alone(
     capsys: pytest.CaptureFixture[str], png: Path, jpeg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asarray = np.asarray
+    decoded = pil_image.upright
 
-    def starved(value: object, *words: object, **options: object) -> np.ndarray:
-        if getattr(value, "format", None) == "PNG":
+    def starved(photo: Photo) -> Photo:
+        if photo.container == "PNG":
             raise MemoryError
-        return asarray(value, *words, **options)
+        return decoded(photo)
 
-    monkeypatch.setattr("faceprotect_sdk.photo.np.asarray", starved)
+    monkeypatch.setattr(pil_image, "upright", starved)
     code, documents, error = _run(capsys, "protect", png, jpeg, "--json", *QUIET)
     assert code == 1
     assert [document["exit_code"] for document in documents] == [1, 0]

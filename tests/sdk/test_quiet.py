@@ -57,7 +57,7 @@ def _traced(words: list[str], home: Path, trace: Path) -> tuple[int, list[str], 
 def test_a_protection_connects_to_nothing_and_writes_into_its_folders_only(home: Path, zoo: Path, jpeg: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     output.mkdir()
-    words = ["protect", str(jpeg), "-o", str(output), "--device", "cpu", "--threads", "1"]
+    words = ["protect", str(jpeg), "-o", str(output), "--device", "cpu", "--threads", "1", "--even-covered"]
     code, spoken, written = _traced(command(*words, zoo=zoo), home, tmp_path / "trace")
     assert code in (0, 6)
     assert spoken == []
