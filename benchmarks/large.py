@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def main() -> None:
         written = photo.with_name("large_protected.jpg")
         runs = [measured(photo, written, ["--method", method, "--threads", "1"]) for method in given.methods.split(",")]
         document = {
+            "versions": {name: metadata.version(name) for name in ("onnxruntime", "opencv-python", "pillow", "numpy")},
             "command": "python benchmarks/large.py " + " ".join(sys.argv[1:]),
             "commit": os.environ.get("COMMIT", ""),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} while it ran",

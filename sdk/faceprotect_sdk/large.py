@@ -7,10 +7,11 @@ and copies them. Both use libjpeg-turbo, whose pixels are the same.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +95,28 @@ def decoded_bgr(data: bytes, where: str) -> NDArray[np.uint8]:
     """Pixels of a JPEG file, uint8 BGR [H, W, 3], as stored. Raises UnreadableInput where OpenCV refuses what Pillow has read."""
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    if hasattr(os, "memfd_create") and _version(cv2) >= (4, 11):
+        pixels = _read_in_place(data, flags)
+    else:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise UnreadableInput(f"{where}: the large JPEG cannot be decoded. Save it again with another program")
     return np.asarray(pixels)
+
+
+def _version(cv2: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in cv2.__version__.split(".")[:2])
+
+
+def _read_in_place(data: bytes, flags: int) -> Any:
+    """Decoded straight into the array, where ``imdecode`` copies it out of OpenCV; from a file that lies in memory alone."""
+    import cv2
+
+    with os.fdopen(os.memfd_create("photo"), "wb") as file:
+        file.write(data)
+        file.flush()
+        return cv2.imread(f"/proc/self/fd/{file.fileno()}", None, flags)
 
 
 def upright_rgb(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
