@@ -23,7 +23,6 @@ from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
 from onnx import TensorProto, helper
 
 from faceprotect_engines.backends.cores import available_cores
@@ -69,6 +68,8 @@ def operator_call(
         [helper.make_tensor("w", TensorProto.FLOAT, shapes[1], weight.tobytes(), raw=True)],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.force_spinning_stop", "1")  # as the engines have it

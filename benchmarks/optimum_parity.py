@@ -24,7 +24,6 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-import onnxruntime
 
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.spec import Array
@@ -78,8 +77,10 @@ def image_tower(graph: Path) -> Path:
     return tower
 
 
-def session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
+def session(graph: Path, threads: int) -> Any:
     """The same options for every graph."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     return onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])

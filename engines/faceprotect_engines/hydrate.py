@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 from faceprotect_engines.digest import check_file
 from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, WeightsMissing
 from faceprotect_engines.fetch import fetched_file
+from faceprotect_engines.leftovers import temporary_folder
 from faceprotect_engines.manifest import MANIFEST_NAME, ExternalWeights, Manifest, resolve_inside
 from faceprotect_engines.packages import find_package_file
 from faceprotect_engines.sight import is_file, is_folder
@@ -98,24 +98,20 @@ def _build(folder: Path, manifest: Manifest, target: Path) -> None:
                 raise EngineCorrupt(f"engine '{manifest.name}': '{entry.path}' is both a file and a weights location")
             sources[entry.path] = resolve_inside(folder, entry.path)
     sources[MANIFEST_NAME] = folder / MANIFEST_NAME
-    temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".hydrate-"))
-        for name, source in sources.items():
-            destination = temporary / name
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, destination)
-        check_hydrated(manifest, temporary)
-        _publish(temporary, target)
+        with temporary_folder(target.parent, ".hydrate-") as temporary:
+            for name, source in sources.items():
+                destination = temporary / name
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, destination)
+            check_hydrated(manifest, temporary)
+            _publish(temporary, target)
     except OSError as error:
         raise CacheUnwritable(
             f"engine '{manifest.name}' must write its weights into the cache {target.parent}, and that failed: "
             f"{error.strerror or error}; free or allow it, or name another folder: export FACEPROTECT_CACHE=FOLDER"
         ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _publish(temporary: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from faceprotect_sdk.cli_help import option
+from faceprotect_sdk.cli_help import GroupedCommand, option
 from faceprotect_sdk.write import Destination
 
 #: A file or folder, looked at by the code that reads it: one that cannot be read ends its own input, not the whole batch.
@@ -49,3 +49,17 @@ faces_option = option(
 )
 json_option = option(REPORT, "--json", "as_json", is_flag=True, help="One JSON object per input on stdout, in place of words.")
 quiet_option = option(REPORT, "-q", "--quiet", is_flag=True, help="No progress on stderr; errors are printed there all the same.")
+
+
+class NamesFormats(GroupedCommand):
+    """A command whose help says which kinds of photos this installation reads: looked up when help is asked for, not before."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The names, and what to install for those that are missing."""
+        from faceprotect_sdk.formats import NAMES, readable, remedy
+
+        formatter.write_paragraph()
+        formatter.write_text(f"Photos that this installation reads and writes: {', '.join(readable())}.")
+        for container, name in NAMES.items():
+            if name not in readable():
+                formatter.write_text(remedy(container))

@@ -9,13 +9,22 @@ from typing import Any
 
 import click
 
-from faceprotect_sdk.cli_help import GroupedCommand, option
-from faceprotect_sdk.cli_options import FILE, PLACE, device_options, faces_option, json_option, panel_options, quiet_option
+from faceprotect_sdk.cli_help import option
+from faceprotect_sdk.cli_options import (
+    FILE,
+    PLACE,
+    NamesFormats,
+    device_options,
+    faces_option,
+    json_option,
+    panel_options,
+    quiet_option,
+)
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_report import emit, guarded, left_out_json, show_left_out, show_protect
 from faceprotect_sdk.errors import UsageError, worst
+from faceprotect_sdk.formats import SUFFIXES
 from faceprotect_sdk.methods import METHODS
-from faceprotect_sdk.photo import SUFFIXES
 from faceprotect_sdk.write import Destination, for_several
 
 WRITTEN, HOW = "What is written, and where", "How the photo is changed"
@@ -40,7 +49,7 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 """
 
 
-@click.command(cls=GroupedCommand, help=_HELP)
+@click.command(cls=NamesFormats, help=_HELP)
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @option(
     WRITTEN, "-o", "--output", type=PLACE, metavar="FILE|FOLDER/",
@@ -62,7 +71,10 @@ Of several PHOTOS those that have been protected before, and outputs by their na
     help="Also draw every face before, after and the difference, with what each recogniser says: a PNG or JPEG by its name, or a folder. "
     "It is drawn, and says so, where the photo is still matched, too.",
 )
-@option(WRITTEN, "--quality", type=click.IntRange(1, 100), metavar="1..100", default=95, show_default=True, help="Of JPEG and lossy WebP.")
+@option(
+    WRITTEN, "--quality", type=click.IntRange(1, 100), metavar="1..100", default=95, show_default=True,
+    help="Of JPEG, AVIF, HEIC and lossy WebP.",
+)
 @option(
     WRITTEN, "--again", is_flag=True,
     help="Also take photos that are marked as protected, or named like outputs. It may lead back to the person: give originals.",
@@ -95,6 +107,10 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 @option(
     HOW, "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True,
     help="Of what the search draws: the same seed gives the same bytes (without a time budget).",
+)
+@option(
+    HOW, "--even-covered", is_flag=True,
+    help="Also change faces that seem to be covered by a mask or a hand, which is painted over then.  [default: they are left as they are]",
 )
 @option(HOW, "--engines", type=FILE, metavar="DIR", help="Look for engines there first: what export diffusion has made.")
 @faces_option

@@ -20,6 +20,7 @@ _STATUS = {
     "protected": "protected",
     "partly_protected": "NOT protected: some faces are, others were left as they were",
     "still_matched": "NOT protected: changed, but still matched",
+    "covered": "NOT protected: a face is covered",
     "no_face": "no face found. Pass a photo in which a face is larger or sharper",
 }
 _CHECK_STATUS = {
@@ -87,6 +88,8 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
 def lacking(result: ProtectResult, face: FaceResult) -> str:
     """What keeps this face from being protected: which recogniser matches it by how much, within what was allowed."""
     which = f"face {face.index + 1} of {len(result.faces)} at {box(face.box)}" if len(result.faces) > 1 else f"face {face.index + 1}"
+    if face.status == "covered":
+        return f"{which} was left as it was: something covers nose and mouth, and there is no skin to change"
     worst = max((one for one in face.verdicts if one.matched), key=lambda one: one.excess)
     by = f"{worst.recogniser} still matches it by {worst.excess:.3f} of similarity"
     if not face.changed:
@@ -138,7 +141,9 @@ def guarded(
         raise  # the photo is not to blame, and the next ones could not be reported either
     except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
         code = int(exit_code_of(error))
-        if not isinstance(error, (FaceprotectError, EngineError, MemoryError)):
+        if isinstance(error, MemoryError):
+            error = MemoryError("no memory left for this photo. Close other programs, or scale it down")
+        elif not isinstance(error, (FaceprotectError, EngineError)):
             error = unforeseen(error)
         document = failure_json(name, error, code)
         if line is not None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from faceprotect_engines import telemetry
 from faceprotect_engines.errors import CacheUnwritable, DeviceUnavailable, EngineError
 from faceprotect_engines.manifest import Manifest
 from faceprotect_engines.recipe import load_recipe
@@ -64,6 +65,7 @@ def examine(store: Store | None = None) -> list[Finding]:
     findings += _versions()
     findings += clashes(_installed())
     findings += _providers()
+    findings.append(_telemetry())
     findings += accelerators()
     try:
         store = store or Store()
@@ -119,6 +121,11 @@ def _providers() -> list[Finding]:
     if not hasattr(runtime, "get_available_providers"):
         return [Finding("onnxruntime", "error", "is damaged; run: pip install --force-reinstall onnxruntime")]
     return [Finding("providers", "ok", ", ".join(runtime.get_available_providers()))]
+
+
+def _telemetry() -> Finding:
+    complaint = telemetry.complaint()
+    return Finding("telemetry", "warning" if complaint else "ok", complaint or "off (ONNX Runtime's; there is no other)")
 
 
 def accelerators() -> Iterator[Finding]:

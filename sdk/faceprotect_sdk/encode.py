@@ -15,19 +15,21 @@ from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.container import PNG_SIGNATURE
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.mark import Mark, marked
-from faceprotect_sdk.photo import Photo, turn_back
+from faceprotect_sdk.picture import Photo
+from faceprotect_sdk.turns import turn_back
 
 if TYPE_CHECKING:
     from PIL import Image
 
 DEFAULT_QUALITY = 95
+_BAND = 512
 
 
 def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY, mark: Mark | None = None) -> bytes:
     """The bytes of ``photo`` in its own container, deterministic.
 
-    JPEG is written 4:4:4 at ``quality`` 1..100; WebP at ``quality``, or lossless where the original was; PNG is exact,
-    16 bits stay 16 bits. The pixels are turned back to the stored orientation, whose EXIF tag is kept.
+    JPEG and AVIF are written 4:4:4 at ``quality`` 1..100, HEIC 4:2:0; WebP at ``quality``, or lossless where the original was; PNG is
+    exact, 16 bits stay 16 bits. The pixels are turned back to the stored orientation, whose EXIF tag is kept.
     ``mark``: written into EXIF; one that the photo came with is not.
     """
     quality = whole("quality", quality, 1, 100)
@@ -39,15 +41,20 @@ def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY, mark: Mark | None = 
     options: dict[str, Any] = {"exif": photo.exif} if photo.exif else {}
     if photo.icc:
         options["icc_profile"] = photo.icc
-    if photo.dpi and photo.container != "WEBP":
+    if photo.dpi and photo.container in ("JPEG", "PNG"):
         options["dpi"] = photo.dpi
     if photo.container == "JPEG":
         options |= {"quality": quality, "subsampling": 0, "optimize": True}
     elif photo.container == "WEBP":
         # exact: colour under transparent pixels is kept, or pixels outside the mask would change
         options |= {"lossless": photo.lossless, "quality": quality, "exact": True, "method": 4}
+    elif photo.container == "AVIF":
+        options |= {"quality": quality, "subsampling": "4:4:4"}
+    elif photo.container == "HEIC":
+        # 4:2:0, as cameras have it: the profile of everything else is one that many viewers lack
+        return _encode_heic(image, options | {"quality": quality, "chroma": 420})
     elif photo.container != "PNG":
-        raise UsageError(f"container is '{photo.container}'; give JPEG, PNG or WEBP")
+        raise UsageError(f"container is '{photo.container}'; give JPEG, PNG, WEBP, AVIF or HEIC")
     buffer = io.BytesIO()
     image.save(buffer, format=photo.container, **options)
     data = buffer.getvalue()
@@ -57,21 +64,33 @@ def encode(photo: Photo, *, quality: int = DEFAULT_QUALITY, mark: Mark | None = 
     return data
 
 
+def _encode_heic(image: Image.Image, options: dict[str, Any]) -> bytes:
+    """By pillow-heif, which turns by itself what EXIF says: its pixels are upright, when read and when written."""
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, **options)
+    return buffer.getvalue()
+
+
 def _colour(photo: Photo) -> list[bytes]:
     return [_chunk(kind, content) for kind, content in photo.colour.items()]
 
 
 def luma(rgb: NDArray[Any]) -> NDArray[Any]:
     """ITU-R 601 luma of RGB [..., 3] in the same dtype; exact where the three channels are equal."""
-    weighted = rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return np.asarray(np.rint(weighted).astype(rgb.dtype))
+    result = np.empty(rgb.shape[:-1], rgb.dtype)
+    for top in range(0, len(rgb), _BAND):  # in bands: no whole picture of floats
+        weighted = rgb[top : top + _BAND].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        result[top : top + _BAND] = np.rint(weighted)
+    return result
 
 
 def _channels(photo: Photo) -> NDArray[Any]:
     """Stored-orientation array [H, W] or [H, W, C] with alpha last."""
     colour = luma(photo.pixels)[..., None] if photo.grey else photo.pixels
     parts = [colour] if photo.alpha is None else [colour, photo.alpha[..., None]]
-    return turn_back(np.concatenate(parts, 2), photo.orientation)
+    return turn_back(parts[0] if len(parts) == 1 else np.concatenate(parts, 2), photo.orientation)
 
 
 def _to_pil(photo: Photo) -> Image.Image:
@@ -81,7 +100,7 @@ def _to_pil(photo: Photo) -> Image.Image:
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[array.shape[2]]
     height, width = array.shape[:2]
     # frombytes rather than fromarray: the mode is ours to say
-    return Image.frombytes(mode, (width, height), array.tobytes())
+    return Image.frombytes(mode, (width, height), array.data)
 
 
 def _encode_deep(photo: Photo) -> bytes:

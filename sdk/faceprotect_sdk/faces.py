@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import misfit, quarter_turns, tilt
+from faceprotect_sdk.pieces import is_whole, pieces
 
 if TYPE_CHECKING:
     from faceprotect_engines.engine import Engine
@@ -30,6 +31,10 @@ UPRIGHT_TILT, UPRIGHT_MISFIT = 40.0, 9.0
 SURE = 0.8
 #: By so much a turned view has to be surer than the photo as it lies: most photos lie right.
 TURNING = 0.1
+#: A face of fewer of the network's pixels is seen more exactly in a piece of the photo than in all of it.
+EXACT_WIDTH = 40.0
+#: A box by so much inside a face that is so many times as large is a part of that face.
+INSIDE, LARGER = 0.6, 4.0
 
 
 @dataclass(frozen=True)
@@ -77,20 +82,21 @@ def detect(
     return tuple(sorted(faces, key=lambda face: -face.area))
 
 
-def find_faces(photo: NDArray[np.uint8], engine: Engine) -> tuple[Face, ...]:
+def find_faces(photo: NDArray[np.uint8], engine: Engine, reduction: int = 1) -> tuple[Face, ...]:
     """Faces of a photo at every size and in four turns, largest first.
 
-    ``photo``: uint8 RGB [H, W, 3]. Where the photo as it is shows no face, or one that is not surely upright, it is looked at turned by
-    90, 180 and 270 degrees as well, and of detections of one face the surest of an upright one is kept. Boxes and points are those of
-    the photo as it is.
+    ``photo``: uint8 RGB [H, W, 3]; ``reduction``: by so much it has been made smaller. A panorama, and one of more than 8192 px, is also
+    looked at in pieces (``pieces.pieces``). Where the photo as it is shows no face, or one that is not surely upright, it is looked at
+    turned by 90, 180 and 270 degrees as well, and of detections of one face the surest of an upright one is kept. Boxes and points are
+    those of the photo as it is.
     """
-    found = _faces_as_it_lies(photo, engine)
+    found = _faces_all_over(photo, engine, reduction)
     if found and all(is_upright(face) and face.score >= SURE for face in found):
         return found
     candidates = [(_doubt(face), face) for face in found]
     for turns in (1, 2, 3):
         view = np.ascontiguousarray(np.rot90(photo, turns))
-        seen = [face for face in _faces_as_it_lies(view, engine) if is_upright(face)]
+        seen = [face for face in _faces_all_over(view, engine, reduction) if is_upright(face)]
         candidates += [(_doubt(face) + TURNING, turned(face, -turns, view.shape[1], view.shape[0])) for face in seen]
     kept = _best(candidates)
     return tuple(sorted(kept, key=lambda face: -face.area))
@@ -113,6 +119,32 @@ def _best(candidates: list[tuple[float, Face]]) -> list[Face]:
         if all(overlap(face, other) < SAME_FACE for other in kept):
             kept.append(face)
     return kept
+
+
+def _faces_all_over(photo: NDArray[np.uint8], engine: Engine, reduction: int) -> tuple[Face, ...]:
+    """Faces of the whole photo, and of its pieces, if it has any: each once, where it is seen best."""
+    height, width = photo.shape[:2]
+    found = _faces_as_it_lies(photo, engine)
+    parts = pieces(width, height, reduction)
+    if not parts:
+        return found
+    scale = min(PYRAMID[-1][0] / max(width, height), 1.0)
+    candidates = [(-2.0 if (face.box[2] - face.box[0]) * scale >= EXACT_WIDTH else 1.0, face) for face in found]
+    for part in parts:
+        left, top, right, bottom = part
+        near = _faces_as_it_lies(np.ascontiguousarray(photo[top:bottom, left:right]), engine)
+        for face in (shifted(one, left, top) for one in near):
+            if is_whole(face.box, part, width, height) and not any(_is_part(face, other) for other in found):
+                candidates.append((-face.score, face))
+    return tuple(sorted(_best(candidates), key=lambda face: -face.area))
+
+
+def _is_part(face: Face, other: Face) -> bool:
+    """Whether the box is a detail of a far larger face."""
+    if other.area < LARGER * face.area:
+        return False
+    low, high = np.maximum(face.box[:2], other.box[:2]), np.minimum(face.box[2:], other.box[2:])
+    return float(np.prod(np.clip(high - low, 0, None))) >= INSIDE * face.area
 
 
 def _faces_as_it_lies(photo: NDArray[np.uint8], engine: Engine) -> tuple[Face, ...]:

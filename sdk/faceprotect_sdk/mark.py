@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: EXIF's ProcessingSoftware: what a program writes that has worked on the picture.
 TAG = 0x000B
+_BAND = 512
 _LINE = re.compile(r"faceprotect-sdk (?P<version>[\w.+-]{1,40}) method=(?P<method>[\w-]{1,40}) id=(?P<id>[0-9a-f]{16})")
 
 
@@ -33,8 +34,11 @@ class Mark:
 
     @classmethod
     def of(cls, pixels: NDArray[Any], method: str) -> Mark:
-        """The mark of pixels as ``method`` of this version has changed them."""
-        return cls(__version__, method, hashlib.sha256(pixels.tobytes()).hexdigest()[:16])
+        """The mark of upright pixels as ``method`` of this version has changed them."""
+        digest = hashlib.sha256()
+        for top in range(0, len(pixels), _BAND):  # the same as of all at once, without a copy of all
+            digest.update(pixels[top : top + _BAND].tobytes())
+        return cls(__version__, method, digest.hexdigest()[:16])
 
     def __str__(self) -> str:
         """The line as it is written."""
@@ -59,15 +63,24 @@ def marked(exif: bytes, mark: Mark) -> bytes:
 
 
 def mark_of_file(path: Path) -> Mark | None:
-    """The mark of a photo file, read without decoding it; None for every file that cannot be read, whatever is wrong with it."""
+    """The mark of a photo file, read without decoding it; None for every file that cannot be read, whatever is wrong with it.
+
+    Of a PNG it is found where we write it, before the pixels.
+    """
     import warnings
 
     from PIL import Image
 
+    from faceprotect_sdk.formats import open_image
+
     try:
+        if not path.is_file():  # opening a pipe waits until somebody writes into it
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return mark_in(image.getexif())
+            with open_image(path, str(path)) as image:
+                exif = Image.Exif()
+                exif.load(image.info.get("exif") or b"")  # Image.getexif would decode all of a PNG to look behind its pixels
+                return mark_in(exif)
     except Exception:  # noqa: BLE001 - what is wrong with the file is said where it is decoded
         return None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import CROP, Points, crop_transform, invert
-from faceprotect_sdk.photo import Pixels
+from faceprotect_sdk.picture import Pixels
 from faceprotect_sdk.tone import monochrome
 
 _MARGIN = 2
@@ -95,17 +95,23 @@ def paste(
     the result equals ``pixels`` bit for bit. ``points``: the five points the crop was aligned by. ``grey``: all three
     channels change alike; so they do where the face itself is black and white, or toned in one hue. Returns a new array of the same dtype.
     """
-    height, width = pixels.shape[:2]
     result: Pixels = pixels.copy()
-    region = region_of(points, height, width)
+    paste_into(result, difference, mask, points, grey=grey)
+    return result
+
+
+def paste_into(
+    pixels: Pixels, difference: NDArray[np.float32], mask: NDArray[np.float32], points: Points, *, grey: bool = False
+) -> None:
+    """The same in place: ``pixels`` themselves are changed, which may be a view."""
+    region = region_of(points, *pixels.shape[:2])
     if region is None:
-        return result
+        return
     change = np.ascontiguousarray(difference.reshape(3, CROP, CROP).transpose(1, 2, 0), np.float32)
     if grey or monochrome(_middle(pixels[region.rows, region.cols])):
         change = np.repeat((change @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, 2)
     for band in region.bands():
-        result[band.rows, band.cols] = _changed(pixels[band.rows, band.cols], change, mask, band)
-    return result
+        pixels[band.rows, band.cols] = _changed(pixels[band.rows, band.cols], change, mask, band)
 
 
 def _middle(patch: Pixels) -> Pixels:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
 
 from faceprotect_engines.store import Store
+from faceprotect_sdk.canvas import canvas_of
 from faceprotect_sdk.errors import OutputError, UsageError
-from faceprotect_sdk.photo import Photo, load
+from faceprotect_sdk.faces import Face
+from faceprotect_sdk.photo import LargePhoto, Photo, open_photo
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
 from faceprotect_sdk.result import Goal, ProtectResult
 from faceprotect_sdk.selection import Selection
-from faceprotect_sdk.sheet import sheet, sheet_bytes
+from faceprotect_sdk.sheet import sheet_bytes, sheet_of
 from faceprotect_sdk.walk import STREAM
 from faceprotect_sdk.write import Destination, check_output, for_several, output_path, sheet_path, sweep, write_atomic
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TO_STDOUT = Destination(STREAM)
 
@@ -68,6 +75,7 @@ class ProtectFiles:
         judge: Sequence[str],
         installed_judges: bool,
         time_budget: float | None,
+        even_covered: bool,
         engines: Path | None,
         device: str,
         threads: int | None,
@@ -94,6 +102,7 @@ class ProtectFiles:
             installed_judges=installed_judges,
             quality=quality,
             time_budget=time_budget,
+            even_covered=even_covered,
             threads=threads,
             store=_store(engines),
         )
@@ -114,7 +123,7 @@ class ProtectFiles:
         The outputs are checked before the work begins. Raises what ``load``, ``Protector.protect`` and ``write_atomic``
         raise; a failure leaves no file.
         """
-        photo = load(sys.stdin.buffer.read() if path == STREAM else path)
+        photo = open_photo(sys.stdin.buffer.read() if path == STREAM else path)
         if self._output == TO_STDOUT:
             return self._to_stdout(photo, progress)
         target = output_path(photo, self._output)
@@ -136,10 +145,9 @@ class ProtectFiles:
         data = result.image or result.partial or result.unconfirmed
         if picture is None or data is None:
             return Outcome(result, written, None)
-        drawn = sheet(photo.rgb8(), load(data).rgb8(), result.faces)
-        return Outcome(result, written, self._write(picture, sheet_bytes(drawn, picture.suffix)))
+        return Outcome(result, written, self._write(picture, sheet_bytes(_sheet(photo, data, result), picture.suffix)))
 
-    def _to_stdout(self, photo: Photo, progress: ProgressCallback | None) -> Outcome:
+    def _to_stdout(self, photo: Photo | LargePhoto, progress: ProgressCallback | None) -> Outcome:
         """The same with the bytes on standard output, unless the photo is still matched."""
         if self._sheet is not None or self._keep_unconfirmed or self._asked["write_others"]:
             raise UsageError(
@@ -153,7 +161,7 @@ class ProtectFiles:
         sys.stdout.buffer.flush()
         return Outcome(result, STREAM, None)
 
-    def _result(self, photo: Photo, progress: ProgressCallback | None) -> ProtectResult:
+    def _result(self, photo: Photo | LargePhoto, progress: ProgressCallback | None) -> ProtectResult:
         return self._protector.protect(photo, progress=progress, **self._asked)
 
     def _check(self, target: Path, source: Path) -> None:
@@ -176,6 +184,16 @@ class ProtectFiles:
 def _named(target: Path, word: str) -> Path:
     """The output's name with another word in place of "protected"."""
     return target.with_name(f"{target.stem.removesuffix('_protected')}_{word}{target.suffix}")
+
+
+def _sheet(photo: Photo | LargePhoto, data: bytes, result: ProtectResult) -> Image.Image:
+    """The sheet of a result from the windows of its faces."""
+    canvas = canvas_of(photo)
+    places = [Face(face.box, np.array(face.points), face.score) for face in result.faces]
+    windows = canvas.windows(places)
+    views = zip(canvas.cuts(windows), canvas.cuts_of(data, windows), strict=True)
+    local = [window.local(place).points.tolist() for window, place in zip(windows, places, strict=True)]
+    return sheet_of([(*view, replace(face, points=points)) for view, face, points in zip(views, result.faces, local, strict=True)])
 
 
 def _store(engines: Path | None) -> Store | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -19,20 +18,22 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.arguments import listed, whole
+from faceprotect_sdk.canvas import Canvas, Cuts, canvas_of
 from faceprotect_sdk.check import check_photos
 from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.encode import DEFAULT_QUALITY, encode
+from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import AlreadyProtected, UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.mark import Mark
 from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
-from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load
+from faceprotect_sdk.photo import ChannelOrder, LargePhoto, Photo, PhotoLike, load, open_photo
+from faceprotect_sdk.picture import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.result import LATE, CheckResult, FaceResult, Goal, ProtectResult, status_of
 from faceprotect_sdk.room import EngineRoom
-from faceprotect_sdk.selection import Selection, select
+from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.session import FaceSession, Stopwatch
+from faceprotect_sdk.window import Window
 
 DETECTOR = "face-detector"
 ATTEMPTS = 3
@@ -63,6 +64,7 @@ class Protector:
         quality: int = DEFAULT_QUALITY,
         attempts: int = ATTEMPTS,
         time_budget: float | None = None,
+        even_covered: bool = False,
         threads: int | None = None,
         store: Store | None = None,
     ) -> None:
@@ -78,9 +80,10 @@ class Protector:
         ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
-        ``installed_judges``, dlib where it is installed. ``quality``: of JPEG and lossy WebP. ``attempts``: searches per
+        ``installed_judges``, dlib where it is installed. ``quality``: of JPEG, AVIF, HEIC and lossy WebP. ``attempts``: searches per
         face, each going further, for as long as the written bytes are still matched. ``time_budget``: seconds after which no
-        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. Raises UsageError for a
+        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. ``even_covered``: also change
+        faces before which something is held or worn, which is painted over then. Raises UsageError for a
         value out of range.
         """
         if goal not in get_args(Goal):
@@ -92,7 +95,7 @@ class Protector:
         surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
         if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
             raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
-        self.strength = str(strength)
+        self.strength, self._even_covered = str(strength), even_covered
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         store = store or Store()
@@ -139,7 +142,7 @@ class Protector:
         """Faces of a photo, largest first, in pixels of the upright photo. Raises like :func:`photo.load`."""
         with self._lock:
             self._check_open()
-            return self._detect(load(photo, channel_order=channel_order).rgb8())
+            return canvas_of(open_photo(photo, channel_order=channel_order)).select("all", self._detect)[0]
 
     def protect(
         self,
@@ -169,19 +172,19 @@ class Protector:
         with self._lock:
             self._check_open()
             with watch("decode"):
-                source = load(photo, channel_order=channel_order)
+                source = open_photo(photo, channel_order=channel_order)
                 _refuse_marked(source, again)
-                pixels = source.rgb8()
+                canvas = canvas_of(source)
             with watch("detect"):
                 faces = faces if isinstance(faces, str) else listed("faces", faces)
-                chosen, found = select(pixels, faces, self._detect)
+                chosen, found = canvas.select(faces, self._detect)
             _report(progress, Progress("detect", 0, len(chosen), 1, 1))
             if not chosen:
-                return self._result(source, (), found, None, seed, watch)
+                return self._result(canvas, (), found, None, seed, watch)
+            notes: tuple[str, ...] = ()
             if not isinstance(faces, str) and len(chosen) < len(faces):
-                twice = f"{len(faces)} faces were given, and are {len(chosen)}: one given twice, or in two boxes, was changed once"
-                source = replace(source, notes=(*source.notes, twice))
-            return self._protect_faces(source, pixels, chosen, found, seed, progress, watch, write_others)
+                notes = (f"{len(faces)} faces were given, and are {len(chosen)}: one given twice, or in two boxes, was changed once",)
+            return self._protect_faces(canvas, chosen, found, seed, progress, watch, write_others, notes)
 
     def check(
         self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all", progress: ProgressCallback | None = None
@@ -207,14 +210,14 @@ class Protector:
 
     def _protect_faces(
         self,
-        source: Photo,
-        pixels: NDArray[np.uint8],
+        canvas: Canvas,
         chosen: tuple[Face, ...],
         found: int,
         seed: int,
         progress: ProgressCallback | None,
         watch: Stopwatch,
         write_others: bool,
+        notes: tuple[str, ...],
     ) -> ProtectResult:
         with watch("load"):
             searched = list(self._method.surrogates())
@@ -223,11 +226,16 @@ class Protector:
             dependent = self._dependent(panel)
         decoys = self._decoys() if self.goal == "decoy" else None
         with watch("embed"):
-            before = self._written_original(source, pixels)
+            windows = canvas.windows(chosen)
+            pixels, before = canvas.cuts(windows), self._written_original(canvas, windows)
             sessions = [
-                FaceSession.start(index, face, pixels, before, panel, searched, dependent, self._strength, self._look, decoys)
-                for index, face in enumerate(chosen)
+                FaceSession.start(
+                    index, face, window, pixels[index], before[index], panel, searched, dependent, self._strength, self._look, decoys,
+                    self._even_covered,
+                )
+                for index, (face, window) in enumerate(zip(chosen, windows, strict=True))
             ]
+            del before
         mask = self._method.mask
         data, written = b"", pixels
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
@@ -239,40 +247,42 @@ class Protector:
                 with watch("search"):
                     session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), self.attempts)
             _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
-            data, written = self._written(source, sessions, watch)
+            written = ()  # those of the attempt before are let go
+            data, written = self._written(canvas, windows, sessions, watch)
             now, took = time.monotonic(), time.monotonic() - began
             if not any(session.wants_search for session in sessions) or now + took > end:
                 break  # a search that has not the time of the one before would take its place with less
-        partial = write_others and any(session.matched for session in sessions)
+        partial = write_others and any(not session.matched for session in sessions)
         while partial and _leave_out_matched(sessions):  # where faces overlap, leaving one out may undo another
-            data, written = self._written(source, sessions, watch)
+            written = ()
+            data, written = self._written(canvas, windows, sessions, watch)
         with watch("quality"):
             network = self._mesh()
-            results = tuple(session.result(pixels, written, network) for session in sessions)
+            results = tuple(one.result(first, second, network) for one, first, second in zip(sessions, pixels, written, strict=True))
         late = any(session.found is not None and session.found.late for session in sessions)
-        notes = (LATE,) if late else ()
-        return self._result(source, results, found, data, seed, watch, notes, partial)
+        return self._result(canvas, results, found, data, seed, watch, (*notes, LATE) if late else notes, partial)
 
-    def _written(self, source: Photo, sessions: Sequence[FaceSession], watch: Stopwatch) -> tuple[bytes, NDArray[np.uint8]]:
-        """The bytes with every face's change, and their pixels, uint8 RGB, on which the faces have been scored."""
+    def _written(
+        self, canvas: Canvas, windows: Sequence[Window], sessions: Sequence[FaceSession], watch: Stopwatch
+    ) -> tuple[bytes, Cuts]:
+        """The bytes with every face's change, and their pixels in each window, uint8 RGB, on which the faces have been scored."""
         with watch("encode"):
-            changed = source.pixels
-            for session in sessions:
-                changed = session.paste(changed, self._method.mask, source.grey)
-            data = encode(source.with_pixels(changed), quality=self.quality, mark=Mark.of(changed, self._method.name))
+            data = canvas.write(_pasted(sessions, self._method.mask, canvas.frame.grey), self.quality, self._method.name)
         with watch("score"):
-            written = load(data).rgb8()
-            for session in sessions:
-                session.score(written, self._look)
+            written = canvas.cuts_of(data, windows)
+            for session, view in zip(sessions, written, strict=True):
+                session.score(view, self._look)
         return data, written
 
-    def _written_original(self, source: Photo, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The original as these settings would write it; None where writing changes nothing."""
-        return None if source.lossless else load(encode(source, quality=self.quality)).rgb8()
+    def _written_original(self, canvas: Canvas, windows: Sequence[Window]) -> Cuts | Sequence[None]:
+        """The original as these settings would write it, in each window; None where writing changes nothing."""
+        if canvas.frame.lossless:
+            return [None] * len(windows)
+        return canvas.cuts_of(canvas.write(None, self.quality, None), windows)
 
     def _result(
         self,
-        source: Photo,
+        canvas: Canvas,
         faces: tuple[FaceResult, ...],
         found: int,
         data: bytes | None,
@@ -289,9 +299,9 @@ class Protector:
             faces_found=found,
             image=data if status == "protected" else None,
             partial=data if status == "partly_protected" else None,
-            unconfirmed=data if status == "still_matched" else None,
-            container=source.container,
-            size=source.size,
+            unconfirmed=data if status == "still_matched" or (status == "covered" and any(face.changed for face in faces)) else None,
+            container=canvas.frame.container,
+            size=canvas.size,
             method=self._method.name,
             goal=self.goal,
             strength=self.strength,
@@ -300,7 +310,7 @@ class Protector:
             devices=devices,
             timings=watch.seconds,
             version=__version__,
-            notes=(*source.notes, *notes),
+            notes=(*canvas.frame.notes, *notes),
         )
 
     def _decoys(self) -> Decoys:
@@ -308,8 +318,8 @@ class Protector:
             self._read_decoys = Decoys.read(self._room.store.roots, self._decoy)
         return self._read_decoys
 
-    def _detect(self, pixels: NDArray[np.uint8]) -> tuple[Face, ...]:
-        return find_faces(pixels, self._room(DETECTOR))
+    def _detect(self, pixels: NDArray[np.uint8], reduction: int = 1) -> tuple[Face, ...]:
+        return find_faces(pixels, self._room(DETECTOR), reduction)
 
     def _look(self, pixels: NDArray[np.uint8], face: Face) -> Face | None:
         return face_in_place(pixels, face, self._room(DETECTOR))
@@ -356,7 +366,15 @@ def _share(end: float, faces: int) -> float:
     return now + (end - now) / faces
 
 
-def _refuse_marked(photo: Photo, again: bool) -> None:
+def _pasted(sessions: Sequence[FaceSession], mask: NDArray[np.float32], grey: bool) -> Callable[[Pixels], None]:
+    def change(pixels: Pixels) -> None:
+        for session in sessions:
+            session.paste(pixels, mask, grey)
+
+    return change
+
+
+def _refuse_marked(photo: Photo | LargePhoto, again: bool) -> None:
     if photo.mark is not None and not again:
         raise AlreadyProtected(
             f"{photo.path or 'the photo given'}: has been protected before ({photo.mark}), and protecting it again may lead back to the "

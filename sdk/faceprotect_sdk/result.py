@@ -11,7 +11,7 @@ from typing import Any, Literal
 from faceprotect_sdk.errors import ExitCode, NotProtected
 from faceprotect_sdk.quality import Quality
 
-Status = Literal["protected", "partly_protected", "still_matched", "no_face"]
+Status = Literal["protected", "partly_protected", "still_matched", "covered", "no_face"]
 Measure = Literal["cosine", "distance"]
 Goal = Literal["dodge", "decoy"]
 
@@ -23,6 +23,7 @@ _EXIT = {
     "protected": ExitCode.PROTECTED,
     "partly_protected": ExitCode.STILL_MATCHED,
     "still_matched": ExitCode.STILL_MATCHED,
+    "covered": ExitCode.STILL_MATCHED,
     "no_face": ExitCode.NO_FACE,
 }
 
@@ -72,7 +73,8 @@ class Verdict:
 class FaceResult:
     """One face. ``box`` x0, y0, x1, y1 and ``points`` five (x, y), both in pixels of the upright photo.
 
-    ``status``: "protected" when no recogniser matches on the written bytes, else "still_matched". ``attempts``: number
+    ``status``: "protected" when no recogniser matches on the written bytes, "covered" where something before nose and mouth leaves nothing
+    to change, else "still_matched". ``attempts``: number
     of searches; beyond the first, the verdicts on the one before decided that there is another. ``search_passed``: the
     search met its own margin. ``steps``: runs of gradient engines in all, those that refine an
     inversion or fit the budget too. ``decoy``: name of the face to be taken for. ``changed``: whether the bytes hold a change of this face;
@@ -83,7 +85,7 @@ class FaceResult:
     box: tuple[float, float, float, float]
     points: tuple[tuple[float, float], ...]
     score: float
-    status: Literal["protected", "still_matched"]
+    status: Literal["protected", "still_matched", "covered"]
     verdicts: tuple[Verdict, ...]
     quality: Quality
     attempts: int
@@ -159,6 +161,8 @@ class ProtectResult:
 
     @property
     def _advice(self) -> str:
+        if all(face.status == "covered" for face in self.matched_faces) and self.faces:
+            return "Give a photo without mask or hand before the face; where there is neither, insist: --even-covered"
         if self.status == "no_face":
             return "Pass a photo in which a face is larger or sharper"
         if LATE in self.notes:
@@ -222,7 +226,9 @@ def status_of(faces: Sequence[FaceResult], *, partly: bool) -> Status:
         return "no_face"
     if statuses == {"protected"}:
         return "protected"
-    return "partly_protected" if partly and "protected" in statuses else "still_matched"
+    if partly and "protected" in statuses:
+        return "partly_protected"
+    return "still_matched" if "still_matched" in statuses else "covered"
 
 
 @dataclass(frozen=True)

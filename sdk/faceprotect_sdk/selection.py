@@ -13,7 +13,7 @@ from faceprotect_sdk.faces import Face, shifted
 
 #: "all", "largest", or a list of faces: Face, five (x, y) points, or a box (x0, y0, x1, y1), in upright photo pixels.
 Selection = Literal["all", "largest"] | Sequence[Any]
-Detect = Callable[[NDArray[np.uint8]], tuple[Face, ...]]
+Detect = Callable[..., tuple[Face, ...]]
 _MARGIN = 0.5
 #: Centres nearer than this part of the points' spread, and spreads nearer than this ratio, are one face.
 _APART, _LARGER = 0.7, 2.0

@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.covered import is_covered
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
 from faceprotect_sdk.judge import Anchor, anchor, similarity_at, verdict
 from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.paste import paste
-from faceprotect_sdk.photo import Pixels
+from faceprotect_sdk.paste import paste_into
+from faceprotect_sdk.picture import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.result import FaceResult, Verdict
+from faceprotect_sdk.window import Window
 
 #: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
 _STEP = 0.2
@@ -60,15 +62,17 @@ class Stopwatch:
 class FaceSession:
     """The state of one face between attempts.
 
+    ``window``: what is looked at of the photo. ``face`` and all that is said of places here are in its pixels.
     ``seen``: the detector's near view of the original face; ``moved``: how far its points went, as a part of the
     face's width. ``anchors``: every recogniser's view of the original face. ``references``: the unit embeddings [1, E]
     that the search moves away from, at similarities ``origins`` to begin with (1 if not named). ``decoy``: the face to be
     taken for, if there is one, and how every recogniser sees it. ``dependent``: names of the recognisers that the search
     touches, or that it has learnt from. ``before``: similarity of the merely re-encoded photo. ``left_out``: the face stays as it is in
-    the photo, and is scored all the same.
+    the photo, and is scored all the same. ``covered``: something is before nose and mouth, which is why it is left out.
     """
 
     index: int
+    window: Window
     face: Face
     seen: Face | None
     crop: NDArray[np.float32]
@@ -80,6 +84,7 @@ class FaceSession:
     strength: Strength
     decoy: Decoy | None = None
     decoy_anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    covered: bool = False
     left_out: bool = False
     attempts: int = 0
     moved: float | None = None
@@ -92,6 +97,7 @@ class FaceSession:
         cls,
         index: int,
         face: Face,
+        window: Window,
         pixels: NDArray[np.uint8],
         written: NDArray[np.uint8] | None,
         panel: Sequence[Recogniser],
@@ -100,11 +106,15 @@ class FaceSession:
         strength: Strength,
         look: Look,
         decoys: Decoys | None = None,
+        even_covered: bool = False,
     ) -> FaceSession:
-        """Embed the original. ``pixels``, ``written``: uint8 RGB, the original as it is and as it would be written.
+        """Embed the original. ``face``: in the photo. ``pixels``, ``written``: its ``window`` as it is and as it is written, uint8 RGB.
 
-        ``decoys``: one of them becomes the goal; None: away from oneself.
+        ``decoys``: one of them becomes the goal; None: away from oneself. ``even_covered``: a covered face is searched like any other.
         """
+        face = window.local(face)
+        crop = aligned_crop(pixels, face.points)
+        covered = not even_covered and is_covered(crop)
         anchors = [anchor(recogniser, pixels, face) for recogniser in panel]
         embeddings = {one.recogniser.name: one.embedding for one in anchors}
         before = {
@@ -124,9 +134,10 @@ class FaceSession:
             decoy_anchors = {one.recogniser.name: replace(one, embedding=decoys.embedding(decoy, one.recogniser)) for one in anchors}
         return cls(
             index=index,
+            window=window,
             face=face,
             seen=look(pixels, face),
-            crop=aligned_crop(pixels, face.points),
+            crop=crop,
             anchors=anchors,
             references=references,
             origins=origins,
@@ -135,6 +146,8 @@ class FaceSession:
             dependent=dependent,
             before=before,
             strength=strength,
+            covered=covered,
+            left_out=covered,
         )
 
     @property
@@ -188,16 +201,15 @@ class FaceSession:
             return self.strength.limit(surrogate)
         return -self.strength.past_the_middle * self.origins[surrogate.name]
 
-    def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> Pixels:
-        """The photo with this face's difference added."""
-        if self.found is None or self.left_out:
-            return pixels
-        return paste(pixels, self.found.difference, mask, self.face.points, grey=grey)
+    def paste(self, pixels: Pixels, mask: NDArray[np.float32], grey: bool) -> None:
+        """Add this face's difference to the photo, in place; nothing where it is left out."""
+        if self.found is not None and not self.left_out:
+            paste_into(pixels, self.found.difference, mask, self.window.back(self.face).points, grey=grey)
 
     def score(self, written: NDArray[np.uint8], look: Look) -> None:
         """Verdicts on the decoded bytes, at the original's place and, where the detector's points moved, at theirs.
 
-        ``look``: finds the face in the written photo.
+        ``written``: the window of the written photo. ``look``: finds the face there.
         """
         after = look(written, self.face)
         places = [self.face]
@@ -228,13 +240,17 @@ class FaceSession:
         return not self.verdicts or any(one.matched for one in self.verdicts)
 
     def result(self, pixels: NDArray[np.uint8], written: NDArray[np.uint8], mesh: Network | None = None) -> FaceResult:
-        """What is reported of the face as written. ``pixels``: the original, uint8 RGB; ``mesh``: for the way of its points."""
+        """What is reported of the face as written, in pixels of the photo.
+
+        ``pixels``, ``written``: the window of the original and of the written photo, uint8 RGB; ``mesh``: for the way of its points.
+        """
+        place = self.window.back(self.face)
         return FaceResult(
             index=self.index,
-            box=self.face.box,
-            points=tuple((float(x), float(y)) for x, y in self.face.points),
+            box=place.box,
+            points=tuple((float(x), float(y)) for x, y in place.points),
             score=self.face.score,
-            status="still_matched" if self.matched else "protected",
+            status="covered" if self.covered else "still_matched" if self.matched else "protected",
             changed=self.found is not None and not self.left_out,
             decoy=self.decoy.name if self.decoy else None,
             verdicts=self.verdicts,

@@ -33,15 +33,20 @@ def sheet(original: NDArray[np.uint8], protected: NDArray[np.uint8], faces: Sequ
     is multiplied by 10 around mid grey. A face that is still matched is marked as such: the picture is no protected photo.
     Raises ValueError for photos of different size, or without a face.
     """
-    from PIL import Image, ImageDraw
-
     if original.shape != protected.shape or not faces:
         raise ValueError(f"a sheet needs two photos of one size and a face; got {original.shape}, {protected.shape}, {len(faces)} faces")
-    heights = [_GAP + _LINE + SIDE + _GAP + _LINE * (2 + len(face.verdicts)) for face in faces]
+    return sheet_of([(original, protected, face) for face in faces])
+
+
+def sheet_of(views: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], FaceResult]]) -> Image.Image:
+    """The same of a window of both photos per face, whose points are in pixels of the window."""
+    from PIL import Image, ImageDraw
+
+    heights = [_GAP + _LINE + SIDE + _GAP + _LINE * (2 + len(face.verdicts)) for *_, face in views]
     picture = Image.new("RGB", (_WIDTH, sum(heights) + _GAP), "white")
     pen = ImageDraw.Draw(picture)
     top = 0
-    for face, height in zip(faces, heights, strict=True):
+    for (original, protected, face), height in zip(views, heights, strict=True):
         _draw_panels(picture, pen, top + _GAP, original, protected, face)
         _draw_figures(pen, top + 2 * _GAP + _LINE + SIDE, face)
         top += height
@@ -100,7 +105,7 @@ def _draw_panels(
     from PIL import Image
 
     points = np.array(face.points, np.float64)
-    still = "changed, but NOT PROTECTED: still matched" if face.changed else "left as it was: NOT PROTECTED"
+    still = "changed, but NOT PROTECTED: still matched" if face.changed else f"left as it was ({face.status}): NOT PROTECTED"
     after = "protected" if face.status == "protected" else still
     first, second = (panel(photo, points) for photo in (original, protected))
     last = _difference_panel(original, protected, points)

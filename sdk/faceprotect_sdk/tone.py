@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.photo import Pixels
+from faceprotect_sdk.picture import Pixels
 
 #: Grey levels of 255 that noise and JPEG leave of a colour that follows from the brightness.
 _LEFT = 5.0

@@ -18,14 +18,14 @@ _KNOWN = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffix
 def photos_in(names: Sequence[Path], *, recursive: bool) -> tuple[Path, ...]:
     """Every photo once, in order; with ``recursive`` a folder stands for the photos in it and below, sorted by name.
 
-    Of a folder only JPEG, PNG and WebP by their suffix are taken, without hidden ones and without what a run before has written
+    Of a folder only photos by their suffix (``formats.SUFFIXES``) are taken, without hidden ones and without what a run before has written
     (``own_outputs.ENDINGS``). Links to folders are not followed. Raises UsageError where folders hold no photo at all.
     """
     found: list[Path] = []
     for name in names:
         found += _below(name) if recursive and name.is_dir() else [name]
     if not found:
-        raise UsageError(f"no JPEG, PNG or WebP photo in: {', '.join(str(name) for name in names)}")
+        raise UsageError(f"no JPEG, PNG, WebP, AVIF or HEIC photo in: {', '.join(str(name) for name in names)}")
     return tuple(dict.fromkeys(found))
 
 

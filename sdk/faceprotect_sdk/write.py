@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from faceprotect_sdk.errors import OutputError, WriteError
-from faceprotect_sdk.photo import SUFFIXES, Photo
+from faceprotect_sdk.photo import SUFFIXES, LargePhoto, Photo
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def for_several(given: Destination, option: str) -> None:
         raise OutputError(f"{given}: several photos need a folder. A slash at the end of the name says that it is one: {remedy}")
 
 
-def output_path(photo: Photo, output: Destination | None, *, marker: str = "protected") -> Path:
+def output_path(photo: Photo | LargePhoto, output: Destination | None, *, marker: str = "protected") -> Path:
     """Where the result of ``photo`` goes: ``output``, or ``<stem>_<marker>.<ext>`` in that folder or beside the input.
 
     Raises :class:`OutputError` if the suffix of ``output`` is not one of the photo's container: the container is kept.

@@ -242,7 +242,7 @@ def test_filled_read_only_cache_works(hydrating: Store, monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(errno.EACCES, "read-only")  # tests may run as root, whom modes do not stop
 
-    monkeypatch.setattr(hydrate.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr("faceprotect_engines.leftovers.tempfile.mkdtemp", refuse)
     hydrating.cache.chmod(0o555)
     try:
         np.testing.assert_array_equal(run_affine(hydrating, "borrowed")[0, 0], SCALE[0])

@@ -71,7 +71,7 @@ def test_doctor_says_of_the_cache_what_protect_will_say(
     if warm:
         assert run(capsys, "check", png, png, *QUIET)[0] == 6
     else:
-        mkdtemp = "faceprotect_engines.hydrate.tempfile.mkdtemp"
+        mkdtemp = "faceprotect_engines.leftovers.tempfile.mkdtemp"
         monkeypatch.setattr(mkdtemp, lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     monkeypatch.setattr(os, "access", lambda path, mode, **_: not (mode & os.W_OK and Path(path) == cache))
     findings = {found["name"]: found for found in run(capsys, "doctor", "--json")[1]}

@@ -141,12 +141,12 @@ def test_a_search_that_cannot_go_on_says_why_and_writes_nothing(
     elif fault == "gradient":
         _without_gradient(broken)
     else:
-        run = OrtEngine._execute
+        execute = OrtEngine._execute
 
         def starved(engine: OrtEngine, feeds: Any, outputs: Any) -> Any:
             if engine.spec.name == "latent-step":
                 engine._session = SimpleNamespace(run=_exhausted)
-            return run(engine, feeds, outputs)
+            return execute(engine, feeds, outputs)
 
         monkeypatch.setattr(OrtEngine, "_execute", starved)
     code, _, error = run(capsys, "protect", png, "--method", "latent", *QUIET)

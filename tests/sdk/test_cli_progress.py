@@ -47,8 +47,8 @@ class Terminal:
         return b"".join(self._seen).decode("utf-8")
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """To be called in the test itself: what a fixture puts in place of stderr is replaced by pytest's own before the test begins."""
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal.stream)
     return terminal
@@ -60,25 +60,25 @@ def _many(tmp_path: Path, *names: str) -> list[str]:
     return [str(tmp_path / name) for name in names]
 
 
-def test_one_line_that_fits_the_terminal(terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_that_fits_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
     photos = _many(tmp_path, "a photo with a name that is longer than the line.png", "写真写真写真写真写真写真写真写真写真写真.png")
     assert main(["protect", *photos, "--json", *QUIET]) == 0
     drawn = terminal.text()
     assert "\n" not in drawn, "there is one line, and it is wiped"
     lines = drawn.split("\r")
     assert max(width_of(line) for line in lines) < WIDTH
-    for said in (r"1/2 face 1/2 search 1/3 \d+/40", r"2/2 face 2/2 search 1/3 \d+/40"):
+    for said in (r"1/2 face 1/2 search 1/3 \d+/\d+", r"2/2 face 2/2 search 1/3 \d+/\d+"):
         assert re.search(said, drawn), said
     assert lines[-1] == "" and set(lines[-2]) == {" "}
     assert all(line.startswith("{") for line in capsys.readouterr().out.splitlines())
 
 
-def test_the_widest_form_names_photo_face_and_search(
-    terminal: Terminal, png: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_widest_form_names_photo_face_and_search(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
     monkeypatch.setattr("faceprotect_sdk.cli_progress.columns", lambda: 100)
     assert main(["protect", str(png), *QUIET]) == 0
-    assert re.search(r"photo 1 of 1  me\.png  face 1 of 1  search 1 of 3  \[#* *\] \d+/40", terminal.text())
+    assert re.search(r"photo 1 of 1  me\.png  face 1 of 1  search 1 of 3  \[#* *\] \d+/\d+", terminal.text())
 
 
 def test_a_line_for_every_photo_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,10 @@ def test_a_line_for_every_photo_without_a_terminal(tmp_path: Path, capsys: pytes
     assert run(capsys, "protect", *photos, "--force", "--quiet", "--json", *QUIET)[2] == ""
 
 
-def test_check_and_benchmark_say_that_they_work(terminal: Terminal, png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_and_benchmark_say_that_they_work(
+    png: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = _terminal(monkeypatch)
     assert main(["check", str(png), str(png), "--json", *QUIET]) == 6
     assert main(["benchmark", "--engine", "face-encoder", "--repeat", "3", "--device", "cpu", "--json"]) == 0
     drawn = terminal.text()

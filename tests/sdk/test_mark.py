@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -116,3 +117,28 @@ def test_a_pattern_that_finds_the_run_before(capsys: pytest.CaptureFixture[str],
     assert "--again" in error
     code, (document,), _ = _run(capsys, "protect", renamed, "--again", "--json", *QUIET)
     assert (code, document["status"]) == (3, "no_face"), "the stand-in sees no face any more, but it was looked at"
+
+
+@pytest.mark.usefixtures("toy_cli")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_among_the_photos_stops_nothing(capsys: pytest.CaptureFixture[str], jpeg: Path, tmp_path: Path) -> None:
+    """To open it would wait for somebody who writes."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    code, documents, error = _run(capsys, "protect", tmp_path / "pipe.jpg", jpeg, "--json", *QUIET)
+    assert code == 4
+    assert [document["exit_code"] for document in documents] == [4, 0]
+    assert "is a pipe" in error
+
+
+def test_looking_for_the_mark_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The photos of a batch are looked at before any limit on their size."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    for container in ("JPEG", "PNG", "WEBP"):
+        path = tmp_path / container
+        path.write_bytes(encode(load(written(container)), mark=MARK))
+        with monkeypatch.context() as patched:
+            patched.setattr("PIL.ImageFile.ImageFile.load", refuse)
+            assert mark_of_file(path) == MARK

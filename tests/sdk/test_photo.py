@@ -446,3 +446,20 @@ def test_damaged_files_are_refused_or_read_and_nothing_else() -> None:
             except UnreadableInput:
                 continue
             assert photo.pixels.shape[2] == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
+def test_a_jpeg_that_is_too_short_for_its_size_is_refused_before_it_is_decoded(options: dict[str, bool]) -> None:
+    """Decoders fill what is missing with grey: some thousand bytes would become 100 megapixels."""
+    data = _bytes(Image.fromarray(_gradient()), "JPEG", **options)
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2")) + 5
+    with pytest.raises(UnreadableInput, match="cannot hold 9999 x 9999"):
+        load(data[:frame] + struct.pack(">HH", 9999, 9999) + data[frame + 4 :])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"subsampling": 2, "optimize": True}])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_shortest_jpeg_of_its_size_is_read(mode: str, options: dict[str, object]) -> None:
+    """One colour all over at the lowest quality: no encoder makes it shorter."""
+    data = _bytes(Image.new(mode, (3000, 2000)), "JPEG", quality=1, **options)
+    assert load(data).size == (3000, 2000)

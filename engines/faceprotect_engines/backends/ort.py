@@ -49,6 +49,9 @@ class OrtEngine(BaseEngine):
         """`session`: an onnxruntime.InferenceSession whose first provider is `device`'s."""
         super().__init__(spec, device)
         self._session: Any = session
+        # An engine of free sizes gives its memory back after a run: that of a large photo would be kept for good.
+        free = device == "cpu" and any(None in tensor.shape for tensor in spec.inputs)
+        self._options = (_giving_back(),) if free else ()
 
     def _execute(self, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         session = self._session
@@ -64,10 +67,16 @@ class OrtEngine(BaseEngine):
             raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
 
     def _run(self, session: Any, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
-        return dict(zip(outputs, session.run(outputs, feeds), strict=True)) if outputs else {}
+        return dict(zip(outputs, session.run(outputs, feeds, *self._options), strict=True)) if outputs else {}
 
     def _release(self) -> None:
         self._session = None
+
+
+def _giving_back() -> Any:
+    options = importlib.import_module("onnxruntime").RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 class BoundOrtEngine(OrtEngine):

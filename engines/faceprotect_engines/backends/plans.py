@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from faceprotect_engines.errors import CacheUnwritable, DeviceUnavailable
+from faceprotect_engines.leftovers import temporary_folder
 from faceprotect_engines.manifest import Manifest
 
 _FORMAT = 1
@@ -100,11 +100,7 @@ class PlanStore:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".plan-", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(data)
-        except OSError:
-            temporary.unlink()
-            raise
-    temporary.replace(path)
+    with temporary_folder(path.parent, ".plan-") as folder:
+        part = folder / path.name
+        part.write_bytes(data)
+        part.replace(path)

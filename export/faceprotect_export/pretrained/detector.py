@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import onnx
-import onnxruntime
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
@@ -57,6 +56,8 @@ class DetectorRecipe:
         tolerance, cosine = TOLERANCE[self.precision]
         if not parity.passes(tolerance, cosine):
             raise ParityError(f"{self.name}: relative error {parity.relative_error:.2e} against the file's own graph. Try --precision fp32")
+        import onnxruntime  # here, and not above, where it would come before what keeps it quiet
+
         inputs, outputs = tensor_specs()
         kind, command = _LONG[self.precision], COMMAND + (" --precision fp16" if self.precision == "fp16" else "")
         return write_manifest(folder, Manifest(
@@ -109,6 +110,8 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def _run(path: Path, graph: Path | bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """What a graph gives; refuses the file ``path`` where ONNX Runtime does."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it says is in the refusal
     try:
