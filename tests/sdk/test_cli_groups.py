@@ -14,8 +14,10 @@ from PIL import Image
 
 from faceprotect_sdk import NotProtected, Protector
 from faceprotect_sdk.cli import main
+from faceprotect_sdk.encode import encode
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import support
+from faceprotect_sdk.photo import load
 from faceprotect_sdk.session import FaceSession
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
@@ -98,3 +100,21 @@ def test_a_partly_protected_result_cannot_be_saved_as_protected(
     with pytest.raises(NotProtected):
         result.save(tmp_path / "x.png")
     assert protector.protect(two).partial is None
+
+
+def test_the_others_are_written_of_a_large_photo_too(
+    capsys: pytest.CaptureFixture[str], two: Path, stubborn_second: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worked on in windows, the face that is left out is as the photo written again has it, and the other is not."""
+    monkeypatch.setattr("faceprotect_sdk.photo.LARGE", 10_000)
+    photo = tmp_path / "large.jpg"
+    Image.open(two).resize((2560, 960)).save(photo, quality=95, subsampling=0)
+    code, (document,), _ = run(capsys, "protect", photo, "--write-others", "--json", *QUIET)
+    assert (code, document["status"]) == (6, "partly_protected")
+    written = load(document["output"]).pixels
+    again = load(encode(load(photo), quality=95)).pixels
+    same = []
+    for face in document["faces"]:
+        left, top, right, bottom = (int(value) for value in face["box"])
+        same.append(np.array_equal(written[top:bottom, left:right], again[top:bottom, left:right]))
+    assert same == [False, True]

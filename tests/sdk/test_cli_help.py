@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from faceprotect_sdk import formats
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.methods import METHODS
@@ -36,3 +37,10 @@ def test_choices_and_formats_are_listed(printed: str) -> None:
 
 def test_lines_fit(printed: str) -> None:
     assert max(len(line) for line in printed.splitlines()) <= 80
+
+
+def test_what_has_to_be_installed_for_a_format_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "reads", lambda container: container != "HEIC")
+    assert main(["protect", "--help"]) == 0
+    flat = " ".join(capsys.readouterr().out.split())
+    assert "this installation reads and writes: JPEG, PNG, WebP, AVIF. HEIC needs the package pillow-heif" in flat
