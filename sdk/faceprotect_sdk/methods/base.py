@@ -57,7 +57,7 @@ STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00032), "medium": Strength(2.0, 0.00064), "high": Strength(3.0, 0.0012)},
     "diffusion": {"low": Strength(1.5, 0.00032), "medium": Strength(2.0, 0.00064), "high": Strength(3.0, 0.0012)},
     "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
-    "auto": {"low": Strength(1.5, 0.00028), "medium": Strength(2.0, 0.00055), "high": Strength(3.0, 0.0011)},
+    "auto": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.00065), "high": Strength(3.0, 0.0012)},
     MAKEUP: {"low": Strength(1.5, 0.0005), "medium": Strength(2.0, 0.001), "high": Strength(3.0, 0.0016)},
     "style": {"low": Strength(1.5, 0.0009), "medium": Strength(2.0, 0.0016), "high": Strength(3.0, 0.0027)},
 }
