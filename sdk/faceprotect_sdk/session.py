@@ -31,6 +31,8 @@ from faceprotect_sdk.window import Window
 #: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
 _STEP = 0.2
 _LARGEST_STEP = 0.4
+#: A photo that is still matched by less than this, in spreads, may not be with other draws: its search is worth another seed.
+_NEAR = 0.1
 #: Of the budget, what a pass without a search is asked to spend, attempt by attempt. A search finds the smallest change by itself.
 _PASSES = (0.64, 0.8, 1.0)
 #: A shift that no recogniser's alignment feels, as a part of the face's width.
@@ -157,7 +159,14 @@ class FaceSession:
             return False
         if self.found is None or not self.verdicts:
             return True
-        return self.found.passed is not False and any(one.matched for one in self.verdicts)
+        return self.matched and (self.found.passed is not False or self._missing < _NEAR)
+
+    @property
+    def _missing(self) -> float:
+        """How far above its threshold the most stubborn recogniser still is, in its spreads: 0 where none matches, infinite for no number."""
+        spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
+        lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if one.matched]
+        return max((lack if np.isfinite(lack) else np.inf for lack in lacks), default=0.0)
 
     def search(
         self,
@@ -174,10 +183,7 @@ class FaceSession:
         The budget stays: it is what people see.
         """
         if self.verdicts:
-            spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
-            lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if np.isfinite(one.excess)]
-            missing = max(lacks, default=0.0)
-            self.strength = self.strength.beyond(float(np.clip(missing, 0.0, _LARGEST_STEP)) + _STEP)
+            self.strength = self.strength.beyond(float(np.clip(self._missing, 0.0, _LARGEST_STEP)) + _STEP)
         search = self.attempts
         share = 1.0 if method.searches else _PASSES[min(self.attempts, len(_PASSES) - 1)]
 

@@ -114,6 +114,19 @@ def test_a_judge_that_still_matches_means_no_image(store: Store, tmp_path: Path,
     assert not (tmp_path / "x.png").exists()
 
 
+@pytest.mark.parametrize(("short", "attempts"), [(0.05, 3), (0.2, 1), (np.inf, 1)])
+def test_a_photo_that_is_barely_matched_is_searched_with_other_seeds(
+    store: Store, tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch, short: float, attempts: int
+) -> None:
+    """Where no change within the budget passes every limit, other draws may still bring it past a judge that is nearly there."""
+    stubborn = toy_zoo.make_judge(tmp_path / "stubborn", 77, threshold=-1.0)
+    monkeypatch.setattr(FaceSession, "_missing", property(lambda _: short))
+    settings = {"store": store, "device": "cpu", "installed_judges": False, "strength": Strength(9.0, 1e-6)}
+    with Protector(judges=[stubborn], attempts=3, **settings) as protector:
+        result = protector.protect(pixels)
+    assert (result.status, result.faces[0].attempts) == ("still_matched", attempts)
+
+
 def test_one_face_that_fails_withholds_the_photo(protector: Protector, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = toy_zoo.photo(640, 240, faces=2)
     largest = protector.protect(photo, faces="largest")
