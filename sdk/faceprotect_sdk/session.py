@@ -163,7 +163,7 @@ class FaceSession:
 
     @property
     def _missing(self) -> float:
-        """How far above its threshold the most stubborn recogniser still is, in its spreads: 0 where none matches, infinite for no number."""
+        """How far above its threshold the most stubborn recogniser is, in its spreads; 0 where none matches, infinite for no number."""
         spreads = {one.recogniser.name: one.recogniser.spread for one in self.anchors}
         lacks = [one.excess / spreads[one.recogniser] for one in self.verdicts if one.matched]
         return max((lack if np.isfinite(lack) else np.inf for lack in lacks), default=0.0)
