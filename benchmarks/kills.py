@@ -32,7 +32,7 @@ from harness.provenance import command_line, environment
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 _GLANCE = 0.0005  # seconds between looks
-_PATIENCE = 300.0
+_PATIENCE = 1800.0  # seconds for a run, which may be one of many on a busy machine
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,21 @@ class Bench:
         return subprocess.Popen(words, env=surroundings(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
 
 
+def ended(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; a process that does not end is killed for good."""
+    try:
+        return process.wait(_PATIENCE)
+    finally:
+        process.kill()
+
+
 def undisturbed(photos: Path, zoo: Path, folder: Path) -> Bench:
     """A bench with the outputs of a run that was left alone, its cache filled by the run before."""
     bench, outputs = Bench(photos, zoo, folder / "cache"), folder / "whole"
     outputs.mkdir()
     for _ in range(2):
         began = time.monotonic()
-        code = bench.start(outputs, bench.cache).wait(_PATIENCE)
+        code = ended(bench.start(outputs, bench.cache))
         seconds = time.monotonic() - began
     whole = {path.name: path.read_bytes() for path in outputs.iterdir()}
     if code not in (0, 6) or len(whole) != len(list(photos.iterdir())):
@@ -101,7 +109,7 @@ def strike(bench: Bench, folder: Path, number: int, seed: int) -> tuple[str, lis
     wrong = watch(bench, process, outputs, moment, int(rng.integers(len(bench.whole))))
     time.sleep(float(rng.uniform(0, 0.003)))
     process.send_signal(kind)
-    code = process.wait(_PATIENCE)
+    code = ended(process)
     left = sorted(os.listdir(outputs))  # noqa: PTH208
     parts = [name for name in left if name.endswith(".part")]
     wrong += [line for name in left if name not in parts for line in _unlike(bench, outputs, name, "afterwards")]
@@ -112,13 +120,13 @@ def strike(bench: Bench, folder: Path, number: int, seed: int) -> tuple[str, lis
     wrong += _repeated(bench, outputs, cache)
     for made in (outputs, folder / "cold"):
         shutil.rmtree(made, ignore_errors=True)
-    ended = "had ended" if code in (0, 6) else "was writing" if parts else "was stopped"
-    return f"{kind.name} {ended}", [f"kill {number}: {line}" for line in wrong]
+    how = "had ended" if code in (0, 6) else "was writing" if parts else "was stopped"
+    return f"{kind.name} {how}", [f"kill {number}: {line}" for line in wrong]
 
 
 def _repeated(bench: Bench, outputs: Path, cache: Path) -> list[str]:
     """Run the same command again, and say what is not as if nothing had happened."""
-    code = bench.start(outputs, cache).wait(_PATIENCE)
+    code = ended(bench.start(outputs, cache))
     there = {path.name: path.read_bytes() for path in outputs.iterdir()}
     wrong = [] if code in (0, 6) else [f"the next run ends with {code}"]
     differ = [name for name in there.keys() | bench.whole if there.get(name) != bench.whole.get(name)]
@@ -148,17 +156,17 @@ def main(kills: int, photos: int, seed: int, photo: Path | None, zoo: Path | Non
     picture = astronaut(320) if photo is None else Image.open(photo).convert("RGB")
     began = time.monotonic()
     wrong: list[str] = []
-    ended: Counter[str] = Counter()
+    ways: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         bench = undisturbed(draw_photos(folder / "photos", picture, photos), zoo or few_engines(folder / "zoo"), folder)
         for number in range(kills):
             how, found = strike(bench, folder, number, seed)
-            ended[how] += 1
+            ways[how] += 1
             wrong += found
     facts = {"schema": 1, "command": command_line(), "seed": seed, **environment(1), "kills": kills, "photos": photos}
     measured = {"seconds": round(time.monotonic() - began, 1), "seconds_of_a_run": round(bench.seconds, 1)}
-    document = {**facts, **measured, "ended": dict(sorted(ended.items())), "faults": wrong}
+    document = {**facts, **measured, "ended": dict(sorted(ways.items())), "faults": wrong}
     out.write_text(json.dumps(document, indent=1) + "\n")
     click.echo(json.dumps({key: document[key] for key in ("kills", "seconds", "ended", "faults")}))
     raise SystemExit(1 if wrong else 0)
