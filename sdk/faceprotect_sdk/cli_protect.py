@@ -81,9 +81,9 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 )
 @option(
     HOW, "--strength", type=click.Choice(["low", "medium", "high"]), default="medium", show_default=True,
-    help="How much change people may see, at most. low: barely noticed; recognisers that were not searched on lose two people of three. "
-    "medium: seen beside the original; they lose nine of ten. high: plain to see; they lost all of 16 people measured. (README: What was "
-    "measured.)",
+    help="How much change people may see, at most, and how many of them three strong recognisers that were not searched on then lose. "
+    "Change in SSIMULACRA2 (70: barely noticed, 50: slightly annoying), people on average: low 72, 58 %; medium 59, 92 %; high 43, 100 % "
+    "(auto with SFace, 16 people). At medium it is seen on every face beside the original: look before you upload.",
 )
 @option(
     HOW, "--method", type=click.Choice(_METHODS), default="auto", show_default=True,

@@ -31,7 +31,7 @@ def test_choices_and_formats_are_listed(printed: str) -> None:
     flat = " ".join(printed.split())
     for name in METHODS:
         assert f"{name}: " in flat, f"--method says in words what {name} is"
-    for word in ("low:", "medium:", "high:", "dodge:", "decoy:", "JPEG (.jpg", "PNG (.png)", "WEBP (.webp)", "auto|cpu|cuda"):
+    for word in ("low ", "medium ", "high ", "dodge:", "decoy:", "JPEG (.jpg", "PNG (.png)", "WEBP (.webp)", "auto|cpu|cuda"):
         assert word in flat
 
 

@@ -50,8 +50,8 @@ class Strength:
 
 
 #: By method, how far and how visible, at most. ``auto`` with SFace, SSIMULACRA2 of the aligned crop and people whom the strong judges no
-#: longer match, on average: low 72, 67 %; medium 60, 90 %; high 45, 100 % (``benchmarks/results/auto_strengths.json``, 16 people; medium on
-#: 60: 60, 91 %). latent, diffusion and style stand at guesses in the same unit, not yet placed by a curve. fast and makeup are asked in
+#: longer match, on average: low 72, 58 %; medium 59, 92 %; high 43, 100 % (``benchmarks/results/auto_strengths.json``, 16 people; medium on
+#: 120: 59, 92 %). latent, diffusion and style stand at guesses in the same unit, not yet placed by a curve. fast and makeup are asked in
 #: the unit of the former budget (squared error, colour, SSIM), under which they were trained.
 STRENGTHS: dict[str, dict[str, Strength]] = {
     "latent": {"low": Strength(1.5, 0.00032), "medium": Strength(2.0, 0.00064), "high": Strength(3.0, 0.0012)},
