@@ -12,6 +12,8 @@ import pytest
 import toy_zoo
 from PIL import Image
 
+from faceprotect_engines.engine import Engine
+from faceprotect_engines.errors import EngineNotFound, WeightsMissing
 from faceprotect_engines.store import Store
 from faceprotect_sdk.protector import Protector
 
@@ -19,6 +21,17 @@ from faceprotect_sdk.protector import Protector
 for late in ("looks.reference", "pretrained.chains", "train.rivals", "zoo_makeup"):
     with contextlib.suppress(ImportError):
         importlib.import_module(f"faceprotect_export.{late}")
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The detector that ships."""
+    try:
+        engine = Store(cache=tmp_path_factory.mktemp("cache")).open("face-detector")
+    except (EngineNotFound, WeightsMissing) as error:
+        pytest.skip(str(error))
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.errors import EngineNotFound, WeightsMissing
-from faceprotect_engines.store import Store
 from faceprotect_sdk import faces
 from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop, quarter_turns
 from faceprotect_sdk.faces import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress, turned
 from faceprotect_sdk.selection import box_of_points
-
-
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        engine = Store(cache=tmp_path_factory.mktemp("cache")).open("face-detector")
-    except (EngineNotFound, WeightsMissing) as error:
-        pytest.skip(str(error))
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="module")

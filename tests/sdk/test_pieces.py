@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
 import pytest
 
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.errors import EngineNotFound, WeightsMissing
-from faceprotect_engines.store import Store
 from faceprotect_sdk import faces
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.pieces import is_whole, pieces
-
-
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    try:
-        engine = Store(cache=tmp_path_factory.mktemp("cache")).open("face-detector")
-    except (EngineNotFound, WeightsMissing) as error:
-        pytest.skip(str(error))
-    yield engine
-    engine.close()
 
 
 @pytest.mark.parametrize("size", [(512, 512), (4000, 3000), (8160, 6120), (3840, 1644), (2400, 100), (1200, 300), (8192, 8192)])
