@@ -21,7 +21,6 @@ from typing import Any, NoReturn, cast
 import click
 
 from faceprotect_engines.backends.cores import available_cores
-from faceprotect_engines.errors import EngineError
 from faceprotect_engines.store import ZOO
 from faceprotect_sdk.errors import FaceprotectError, exit_code_of
 from faceprotect_sdk.protector import ATTEMPTS
@@ -76,7 +75,7 @@ def seen(quality: dict[str, float]) -> str:
 
 
 #: What a script answers for with an exit code of its own.
-FAILURES = (FaceprotectError, EngineError, KeyboardInterrupt)
+FAILURES = (FaceprotectError, KeyboardInterrupt)
 
 
 def fail(error: BaseException) -> NoReturn:

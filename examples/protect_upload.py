@@ -8,19 +8,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from faceprotect_sdk import FaceprotectError, Protector
+from faceprotect_sdk import AlreadyProtected, FaceprotectError, Protector, UnreadableInput
 
 
 def protect_upload(protector: Protector, upload: bytes) -> tuple[int, bytes]:
     """HTTP status and body for an uploaded photo.
 
     200 with the protected photo; 422 with a reason where there is no face or the photo is still recognised; 415 where
-    the bytes are no photo. The original is never sent on in place of a protected photo.
+    the bytes are no photo, 409 where it has been protected before; 503 where this machine cannot do it (an engine, its weights or
+    memory are missing: for the log, not for the user). The original is never sent on in place of a protected photo.
     """
     try:
         result = protector.protect(upload, faces="all")
-    except FaceprotectError as error:
+    except UnreadableInput as error:
         return 415, str(error).encode()
+    except AlreadyProtected as error:
+        return 409, str(error).encode()
+    except FaceprotectError as error:  # everything that is raised on purpose
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return 503, error.code.encode()
     if result.image is None:
         return 422, f"not protected: {result.status}".encode()
     return 200, result.image
@@ -28,7 +34,7 @@ def protect_upload(protector: Protector, upload: bytes) -> tuple[int, bytes]:
 
 def main(photo: str, output: str) -> int:
     """Protect one file through the handler; returns 0 when it was protected."""
-    with Protector() as protector:  # keep one for the whole process: opening engines takes a second
+    with Protector() as protector:  # keep one for the whole process, for all its threads: opening engines takes a second
         status, body = protect_upload(protector, Path(photo).read_bytes())
     if status != 200:
         sys.stderr.write(f"{status} {body.decode()}\n")

@@ -14,8 +14,11 @@ from faceprotect_sdk._version import __version__
 if TYPE_CHECKING:
     from faceprotect_sdk.errors import (
         AlreadyProtected,
+        Cancelled,
+        EngineError,
         ExitCode,
         FaceprotectError,
+        NoFace,
         NotProtected,
         OutputError,
         RecogniserError,
@@ -33,12 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyProtected",
+    "Cancelled",
     "CheckResult",
+    "EngineError",
     "ExitCode",
     "Face",
     "FaceCheck",
     "FaceResult",
     "FaceprotectError",
+    "NoFace",
     "NotProtected",
     "OutputError",
     "Photo",
@@ -66,8 +72,11 @@ _HOME = {
     **dict.fromkeys(
         (
             "AlreadyProtected",
+            "Cancelled",
+            "EngineError",
             "ExitCode",
             "FaceprotectError",
+            "NoFace",
             "NotProtected",
             "OutputError",
             "RecogniserError",

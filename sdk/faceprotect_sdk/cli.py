@@ -17,7 +17,7 @@ from faceprotect_sdk.cli_options import FILE, device_options, faces_option, json
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.cli_report import guarded, show_check, show_faces, show_failure, unforeseen
-from faceprotect_sdk.errors import ExitCode, exit_code_of, worst
+from faceprotect_sdk.errors import ExitCode, FaceprotectError, exit_code_of, worst
 from faceprotect_sdk.signals import catch, exit_code_of_stop
 from faceprotect_sdk.streams import prepare
 
@@ -99,9 +99,6 @@ for _command in (protect, engines, export, benchmark, doctor):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; what :data:`project.scripts` calls."""
-    from faceprotect_engines.errors import EngineError
-    from faceprotect_sdk.errors import FaceprotectError
-
     try:
         given = None if arguments is None else list(arguments)
         cli.main(args=given, prog_name="faceprotect-sdk", standalone_mode=False)
@@ -115,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt) as stopped:
         click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
         return exit_code_of_stop(stopped)
-    except (FaceprotectError, EngineError) as error:
+    except FaceprotectError as error:
         show_failure("", error)
         return int(exit_code_of(error))
     except SystemExit as leaving:

@@ -26,6 +26,7 @@ device_plan_option = click.option(
 class ExportError(FaceprotectError):
     """Weights that cannot be made into an engine: damaged, not what they should be, or the disk is full. Nothing is left behind."""
 
+    code = "export_failed"
     exit_code = ExitCode.ENGINE
 
 

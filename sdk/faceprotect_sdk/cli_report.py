@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from faceprotect_sdk.cli_hints import as_options, said_of
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.errors import FaceprotectError, ReportError, exit_code_of
 from faceprotect_sdk.faces import Face
@@ -42,7 +43,7 @@ def failure_json(name: str, error: BaseException, code: int) -> dict[str, Any]:
         "output": None,
         "status": "error",
         "exit_code": code,
-        "error": {"type": type(error).__name__, "message": str(error)},
+        "error": {"type": type(error).__name__, "code": getattr(error, "code", "internal"), "message": said_of(error)},
     }
 
 
@@ -58,7 +59,7 @@ def show_left_out(photo: Path, why: str) -> None:
 
 def show_failure(name: str, error: BaseException) -> None:
     """A failure on stderr; the message usually names its file already."""
-    message = str(error) or type(error).__name__
+    message = said_of(error) or type(error).__name__
     prefix = "" if not name or name in message else f"{name}: "
     click.echo(f"error: {printable(prefix + message)}", err=True)
 
@@ -71,7 +72,7 @@ def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet
     if result.faces and not result.protected:
         for face in result.matched_faces:
             click.echo(f"  {lacking(result, face)}", err=err)
-        click.echo(f"  {result.advice}", err=err)
+        click.echo(f"  {as_options(result.advice)}", err=err)
     for face in result.faces:
         towards = "" if face.decoy is None else f", towards decoy {face.decoy}"
         where = f" at {box(face.box)}" if len(result.faces) > 1 else ""
@@ -133,8 +134,6 @@ def guarded(
     name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None
 ) -> int:
     """Run the work of one input; a failure becomes its exit code, so that a batch can go on."""
-    from faceprotect_engines.errors import EngineError
-
     try:
         code, document = work()
     except ReportError:
@@ -143,7 +142,7 @@ def guarded(
         code = int(exit_code_of(error))
         if isinstance(error, MemoryError):
             error = MemoryError("no memory left for this photo. Close other programs, or scale it down")
-        elif not isinstance(error, (FaceprotectError, EngineError)):
+        elif not isinstance(error, FaceprotectError):
             error = unforeseen(error)
         document = failure_json(name, error, code)
         if line is not None:

@@ -54,8 +54,8 @@ class Decoys:
                     raise UsageError(f"no decoy is called '{name}'; there are: {', '.join(path.stem for path in found)}")
                 return cls([Decoy(path.stem, load(path).rgb8()) for path in chosen])
         raise EngineNotFound(
-            f"no decoys under {', '.join(str(root / FOLDER) for root in roots)}. "
-            "Install again: pip install --force-reinstall faceprotect-sdk, or protect with --goal dodge"
+            f"no decoys under {', '.join(str(root / FOLDER) for root in roots)}",
+            hint="Install again: pip install --force-reinstall faceprotect-sdk, or use goal='dodge'",
         )
 
     def embedding(self, decoy: Decoy, recogniser: Recogniser) -> Embedding:

@@ -1,13 +1,20 @@
 """What can go wrong with a photo, and the exit code that each failure has on the command line.
 
-Every message says what happened, where, and what to type next. Errors of the engine floor keep their own classes
-(:mod:`faceprotect_engines.errors`); :func:`exit_code_of` maps both families.
+All are :class:`FaceprotectError`, as those of the engine floor are (:mod:`faceprotect_engines.errors`), and have its ``code`` and
+``hint``; :func:`exit_code_of` maps both families.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+
+from faceprotect_engines.errors import EngineError, FaceprotectError
+
+__all__ = [
+    "SEVERITY", "AlreadyProtected", "Cancelled", "EngineError", "ExitCode", "FaceprotectError", "NoFace", "NotProtected", "OutputError",
+    "RecogniserError", "ReportError", "UnreadableInput", "UsageError", "WriteError", "exit_code_of", "worst",
+]  # fmt: skip
 
 
 class ExitCode(IntEnum):
@@ -37,62 +44,73 @@ SEVERITY: tuple[ExitCode, ...] = (
 )
 
 
-class FaceprotectError(Exception):
-    """Base of every error that this package raises on purpose."""
-
-    exit_code = ExitCode.INTERNAL
-
-
 class UsageError(FaceprotectError):
     """The call cannot mean anything: a bad option, an array of the wrong shape, a wrong suffix."""
 
+    code = "usage"
     exit_code = ExitCode.USAGE
 
 
 class OutputError(UsageError):
     """The output cannot be written where it was asked for: it exists, is the input, or its folder refuses."""
 
+    code = "output_refused"
+
 
 class WriteError(FaceprotectError):
     """Writing failed half-way (disk full, device gone). Nothing was left behind."""
 
+    code = "write_failed"
     exit_code = ExitCode.INTERNAL
 
 
 class ReportError(FaceprotectError):
     """Standard output refuses what is to be printed: it is full, or its reader has gone. No photo is to blame."""
 
+    code = "report_failed"
     exit_code = ExitCode.INTERNAL
 
 
 class UnreadableInput(FaceprotectError):
     """The input is not a photo that can be protected: truncated, empty, mislabelled, animated, too large."""
 
+    code = "unreadable_input"
     exit_code = ExitCode.UNREADABLE
 
 
 class AlreadyProtected(FaceprotectError):
     """The photo has been protected before: a search away from that may end at the person again."""
 
+    code = "already_protected"
     exit_code = ExitCode.UNREADABLE
 
 
 class RecogniserError(FaceprotectError):
     """A recogniser given as a judge or surrogate cannot be used (file missing, no specification, package missing)."""
 
+    code = "recogniser_unusable"
     exit_code = ExitCode.ENGINE
 
 
 class NotProtected(FaceprotectError):
     """A result that is not protected was asked to be saved as if it were."""
 
+    code = "not_protected"
     exit_code = ExitCode.STILL_MATCHED
 
 
 class NoFace(NotProtected):
     """There is no face in a photo that needs one."""
 
+    code = "no_face"
     exit_code = ExitCode.NO_FACE
+
+
+class Cancelled(FaceprotectError):
+    """The app asked for the end of a call that it had made; nothing was written, and the protector is as good as before."""
+
+    code = "cancelled"
+    exit_code = ExitCode.INTERRUPTED
 
 
 def worst(codes: Iterable[int]) -> ExitCode:
@@ -103,12 +121,8 @@ def worst(codes: Iterable[int]) -> ExitCode:
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Exit code for an error of either floor; ``INTERNAL`` for what nobody foresaw."""
-    from faceprotect_engines.errors import EngineError
-
-    if isinstance(error, FaceprotectError):
-        return error.exit_code
     if isinstance(error, EngineError):
         return ExitCode.ENGINE
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    return ExitCode.INTERNAL
+    return ExitCode(getattr(error, "exit_code", ExitCode.INTERNAL)) if isinstance(error, FaceprotectError) else ExitCode.INTERNAL

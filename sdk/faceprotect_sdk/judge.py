@@ -127,8 +127,8 @@ def _given(source: str | Path, room: EngineRoom) -> list[Recogniser]:
     if (path / "fr.json").is_file():
         return _of_collection(path, room.threads)
     raise RecogniserError(
-        f"{source}: neither an ONNX file, an engine's folder (with {MANIFEST_NAME}), nor a folder with fr.json. "
-        "Check the path given to --judge"
+        f"{source}: neither an ONNX file, an engine's folder (with {MANIFEST_NAME}), nor a folder with fr.json",
+        hint="Check what was given as judges=[FILE]",
     )
 
 
@@ -139,7 +139,7 @@ def _of_collection(folder: Path, threads: int | None) -> list[Recogniser]:
         if spec.get("role") == "judge":
             found.append(OnnxRecogniser(path, spec, templates, threads))
     if not found:
-        raise RecogniserError(f"{folder / 'fr.json'}: no model with the role 'judge'. Name one file: --judge FILE.onnx")
+        raise RecogniserError(f"{folder / 'fr.json'}: no model with the role 'judge'", hint="Name one file: judges=[FILE]")
     return found
 
 
@@ -153,8 +153,8 @@ def unique(recognisers: Iterable[Recogniser]) -> list[Recogniser]:
         known = kept.setdefault(recogniser.name, recogniser)
         if not known.identity & recogniser.identity:
             raise RecogniserError(
-                f"two different recognisers are called '{recogniser.name}'. Rename a file given to --judge, "
-                "or export a surrogate again with --name OTHER"
+                f"two different recognisers are called '{recogniser.name}'",
+                hint="Rename a file given as judges=[FILE], or export a surrogate again under another name",
             )
     return list(kept.values())
 

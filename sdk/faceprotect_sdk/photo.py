@@ -70,7 +70,7 @@ def _from_path(path: Path) -> Photo | LargePhoto:
         if found.st_size > MAX_BYTES:
             raise UnreadableInput(f"{path}: {found.st_size / 2**20:.0f} MB is more than a photo; the limit is 512 MB")
         if stat.S_ISDIR(found.st_mode):
-            raise UnreadableInput(f"{path}: is a folder. Add --recursive to protect the photos in it")
+            raise UnreadableInput(f"{path}: is a folder", hint="Pass the photos in it one by one")
         data = path.read_bytes()
     except ValueError as error:
         raise UnreadableInput(f"{str(path)!r}: no file can be called so ({error}). Check the path") from error

@@ -378,7 +378,8 @@ def _refuse_marked(photo: Photo | LargePhoto, again: bool) -> None:
     if photo.mark is not None and not again:
         raise AlreadyProtected(
             f"{photo.path or 'the photo given'}: has been protected before ({photo.mark}), and protecting it again may lead back to the "
-            "person. Protect the original, or insist: --again (in Python: again=True)"
+            "person",
+            hint="Protect the original, or insist: again=True",
         )
 
 

@@ -154,7 +154,7 @@ class OnnxRecogniser:
         if THRESHOLD not in parsed.thresholds:
             raise SpecificationError(f"{path}: its specification states no thresholds['{THRESHOLD}']")
         if not path.is_file():
-            raise RecogniserError(f"{path}: no such file. Check the path given to --judge")
+            raise RecogniserError(f"{path}: no such file", hint="Check what was given as judges=[FILE]")
         self.threshold = parsed.thresholds[THRESHOLD]
         self.thresholds: Mapping[str, float] = parsed.thresholds
         self.spread = spread_of(self.threshold, parsed.impostor_mean)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from faceprotect_sdk.errors import ExitCode, NotProtected
+from faceprotect_sdk.errors import ExitCode, NoFace, NotProtected
 from faceprotect_sdk.quality import Quality
 
 Status = Literal["protected", "partly_protected", "still_matched", "covered", "no_face"]
@@ -153,42 +153,41 @@ class ProtectResult:
 
     @property
     def advice(self) -> str:
-        """What to try next where the photo is not protected; empty where it is."""
+        """What to try next where the photo is not protected, as arguments of calls; empty where it is."""
         if self.protected:
             return ""
         others = len(self.matched_faces) < len(self.faces) and self.status != "partly_protected"
-        return self._advice + ("; or write it with the other faces protected: --write-others" if others else "")
+        return self._advice + ("; or write it with the other faces protected: write_others=True" if others else "")
 
     @property
     def _advice(self) -> str:
         if all(face.status == "covered" for face in self.matched_faces) and self.faces:
-            return "Give a photo without mask or hand before the face; where there is neither, insist: --even-covered"
+            return "Give a photo without mask or hand before the face; where there is neither, insist: even_covered=True"
         if self.status == "no_face":
             return "Pass a photo in which a face is larger or sharper"
         if LATE in self.notes:
-            return "The search ended with its time: give it more, --time-budget SECONDS, or leave it out"
+            return "The search ended with its time: give it more, time_budget=SECONDS, or leave it out"
         if self.method in _PASSES:
-            return f"'{self.method}' does not search; --method auto does, and gets further"
-        higher = "No strength is higher" if self.strength == "high" else "Try --strength high, which may be seen"
+            return f"'{self.method}' does not search; method='auto' does, and gets further"
+        higher = "No strength is higher" if self.strength == "high" else "Try strength='high', which may be seen"
         matched = [one for face in self.faces for one in face.verdicts if one.matched]
         if not all(one.took_part for one in matched):
             return f"{higher}; more recognisers to search on help against those outside the search: faceprotect-sdk engines fetch all"
         if self.strength == "high" and self.method == "auto":
-            return f"{higher}; --method latent searches longer"
+            return f"{higher}; method='latent' searches longer"
         return higher
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the protected photo atomically; never replaces a file without ``force``.
 
-        Raises :class:`NotProtected` if the status is anything but "protected", OutputError for a suffix that is not the
+        Raises :class:`NotProtected` if the status is anything but "protected" (:class:`NoFace` where there is none), OutputError for a suffix that is not the
         container's, and what :func:`faceprotect_sdk.write.write_atomic` raises.
         """
         from faceprotect_sdk.write import check_output, check_suffix, write_atomic
 
         if self.image is None:
-            raise NotProtected(
-                f"the photo is not protected (status {self.status}), so nothing is written to {path}. {self.advice}"
-            )
+            kind = NoFace if self.status == "no_face" else NotProtected
+            raise kind(f"the photo is not protected (status {self.status}), so nothing is written to {path}", hint=self.advice)
         check_suffix(Path(path), self.container)
         check_output(Path(path), None, force=force)
         write_atomic(Path(path), self.image, force=force)

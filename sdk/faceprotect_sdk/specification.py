@@ -20,6 +20,8 @@ THRESHOLD = "far_1e-2"
 class SpecificationError(RecogniserError):
     """The description of a recogniser's input lacks something, or contradicts itself."""
 
+    code = "bad_specification"
+
 
 @dataclass(frozen=True)
 class InputSpecification:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 from faceprotect_sdk.errors import OutputError, WriteError
 from faceprotect_sdk.photo import SUFFIXES, LargePhoto, Photo
 
+ELSEWHERE = "Choose another path"
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -79,7 +81,7 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be reached ({error.strerror or error}). Choose another with -o") from error
+        raise OutputError(f"{path}: cannot be reached ({error.strerror or error})", hint=ELSEWHERE) from error
 
 
 def check_suffix(path: Path, container: str) -> None:
@@ -93,16 +95,16 @@ def check_output(path: Path, source: Path | None, *, force: bool) -> None:
     """Raise :class:`OutputError` for what would fail after the work is done; writes nothing."""
     _check_name(path)
     if is_folder(path):
-        raise OutputError(f"{path}: is a folder. Name a file in it: -o {shlex.quote(str(path / 'NAME'))}")
+        raise OutputError(f"{path}: is a folder", hint=f"Name a file in it: {shlex.quote(str(path / 'NAME'))}")
     if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise OutputError(f"{path}: is the input itself, and the original is never replaced. Choose another -o")
+        raise OutputError(f"{path}: is the input itself, and the original is never replaced", hint=ELSEWHERE)
     if path.exists() and not force:
-        raise OutputError(f"{path}: already exists. Add --force to replace it, or choose another -o")
+        raise OutputError(f"{path}: already exists", hint="Pass force=True to replace it, or choose another path")
     folder = _nearest(path.parent)
     if not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, so that there can be no {path}. Choose another -o")
+        raise OutputError(f"{folder}: is a file, so that there can be no {path}", hint=ELSEWHERE)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: the folder is not writable. Choose another with -o")
+        raise OutputError(f"{folder}: the folder is not writable", hint=ELSEWHERE)
 
 
 def _nearest(folder: Path) -> Path:
@@ -117,12 +119,12 @@ def _check_name(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except ValueError as error:
-        raise OutputError(f"{str(path)!r}: no file can be called so ({error}). Choose another with -o") from error
+        raise OutputError(f"{str(path)!r}: no file can be called so ({error})", hint=ELSEWHERE) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             size = len(os.fsencode(path.name))
-            raise OutputError(f"{path}: the name is too long for this folder ({size} bytes). Choose a shorter one with -o") from error
-        raise OutputError(f"{path}: cannot be reached ({error.strerror or error}). Choose another with -o") from error
+            raise OutputError(f"{path}: the name is too long for this folder ({size} bytes)", hint="Choose a shorter path") from error
+        raise OutputError(f"{path}: cannot be reached ({error.strerror or error})", hint=ELSEWHERE) from error
 
 
 def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
@@ -141,13 +143,13 @@ def write_atomic(path: Path, data: bytes, *, force: bool = False) -> None:
             os.fsync(stream.fileno())
             _publish(stream, temporary, path, force)
     except FileExistsError as error:
-        raise OutputError(f"{path}: already exists. Add --force to replace it, or choose another -o") from error
+        raise OutputError(f"{path}: already exists", hint="Pass force=True to replace it, or choose another path") from error
     except PermissionError as error:
-        raise OutputError(f"{path.parent}: the folder is not writable. Choose another with -o") from error
+        raise OutputError(f"{path.parent}: the folder is not writable", hint=ELSEWHERE) from error
     except OSError as error:
         raise WriteError(
-            f"{path}: writing failed ({error.strerror or error}); nothing was left behind. "
-            "Free some space or choose another -o, then run it again"
+            f"{path}: writing failed ({error.strerror or error}); nothing was left behind",
+            hint="Free some space or choose another path, then run it again",
         ) from error
 
 
@@ -155,7 +157,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: this folder cannot be made ({error.strerror or error}). Choose another with -o") from error
+        raise OutputError(f"{folder}: this folder cannot be made ({error.strerror or error})", hint=ELSEWHERE) from error
 
 
 #: Name of a file that is being written. It is short: that of the photo may be as long as the file system allows.

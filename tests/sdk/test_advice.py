@@ -26,15 +26,15 @@ def result(status: str, faces: tuple[FaceResult, ...], method: str, strength: st
 @pytest.mark.parametrize(
     ("found", "says", "never"),
     [
-        (still_matched(), "--strength high", "fetch"),
+        (still_matched(), "strength='high'", "fetch"),
         (still_matched(took_part=False), "engines fetch all", "latent"),
-        (still_matched(strength="high"), "--method latent", "--strength high"),
-        (still_matched("latent", "high"), "No strength is higher", "--method"),
-        (still_matched(strength="high", took_part=False), "engines fetch all", "--strength high"),
-        (still_matched("fast", "high"), "--method auto", "--strength"),
-        (still_matched("makeup"), "--method auto", "--strength"),
-        (still_matched(late=True), "--time-budget", "--strength"),
-        (result("no_face", (), "auto", "medium"), "larger", "--strength"),
+        (still_matched(strength="high"), "method='latent'", "strength='high'"),
+        (still_matched("latent", "high"), "No strength is higher", "method="),
+        (still_matched(strength="high", took_part=False), "engines fetch all", "strength='high'"),
+        (still_matched("fast", "high"), "method='auto'", "strength="),
+        (still_matched("makeup"), "method='auto'", "strength="),
+        (still_matched(late=True), "time_budget=", "strength="),
+        (result("no_face", (), "auto", "medium"), "larger", "strength="),
     ],
 )
 def test_advice(found: ProtectResult, says: str, never: str, tmp_path_factory: pytest.TempPathFactory) -> None:

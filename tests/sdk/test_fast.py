@@ -75,16 +75,16 @@ def test_fast_knows_its_goals(store: Store) -> None:
     method = make_method("fast", EngineRoom(store, "cpu"))
     away, towards = method.search(request_of()), method.search(request_of(decoy="second"))
     np.testing.assert_allclose(away.difference, -towards.difference)
-    with pytest.raises(UsageError, match="first, second.*--method latent"):
+    with pytest.raises(UsageError, match="first, second.*method='latent'"):
         method.search(request_of(decoy="third"))
 
 
 def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
     room = EngineRoom(store, "cpu")
-    with pytest.raises(UsageError, match="--method auto"):
+    with pytest.raises(UsageError, match="method='auto'"):
         make_method("fast", room, surrogates=[zoo / "toy-a"]).surrogates()
     for method in ("fast", "auto"):  # what a network has learnt from cannot judge it independently
-        with pytest.raises(UsageError, match="--method latent"):
+        with pytest.raises(UsageError, match="method='latent'"):
             make_method(method, room, without=["toy-a"]).surrogates()
 
 
@@ -99,7 +99,7 @@ def test_what_a_student_learnt_from_is_no_independent_judge(zoo: Path, tmp_path:
         with Protector("fast", store=store, strength=Strength(0.0, 1.0), judges=[teacher], **SETTINGS) as protector:
             verdicts = {one.recogniser: one.took_part for one in protector.protect(pixels).faces[0].verdicts}
         assert verdicts["sface"] == bool(learnt_from)
-    with pytest.raises(UsageError, match="learnt from sface.*--method latent"):
+    with pytest.raises(UsageError, match="learnt from sface.*method='latent'"):
         make_method("fast", EngineRoom(store, "cpu"), without=["sface"]).surrogates()
 
 

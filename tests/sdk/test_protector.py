@@ -109,7 +109,7 @@ def test_a_judge_that_still_matches_means_no_image(store: Store, tmp_path: Path,
     assert result.unconfirmed is not None
     assert int(result.exit_code) == 6
     assert result.faces[0].attempts <= 2
-    with pytest.raises(NotProtected, match="--strength high"):
+    with pytest.raises(NotProtected, match="strength='high'"):
         result.save(tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
 

@@ -32,7 +32,7 @@ def test_names(tmp_path: Path) -> None:
 def test_write_and_replace(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     write_atomic(target, b"first")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="force=True"):
         write_atomic(target, b"second")
     assert target.read_bytes() == b"first"
     write_atomic(target, b"second", force=True)

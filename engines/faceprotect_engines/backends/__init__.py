@@ -34,8 +34,8 @@ class LoadRequest:
         """Relative path of the file listed as `key`; raises EngineNotFound with the command that makes it."""
         if key not in self.manifest.files:
             raise EngineNotFound(
-                f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}. Use another --device, or build the "
-                f"engine in a checkout of the project: python -m faceprotect_export.zoo {self.manifest.name} --program"
+                f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}",
+                hint=f"Use another device=, or build the engine in a checkout: python -m faceprotect_export.zoo {self.manifest.name} --program",
             )
         return self.manifest.files[key].path
 
@@ -61,11 +61,11 @@ def _auto(request: LoadRequest) -> Engine:
         return _graph(request)
     except GradientMissing as error:
         if "torch" not in request.manifest.files:
-            raise GradientMissing(f"{error} (there is no torch program beside it)") from error
+            raise GradientMissing(f"{error.message} (there is no torch program beside it)", hint=error.hint) from error
         try:
             return _torch(request)
         except DeviceUnavailable as absent:
-            raise GradientMissing(f"{error}. Its torch program needs torch: pip install 'faceprotect-sdk[export]'") from absent
+            raise GradientMissing(f"{error.message}. Its torch program needs torch: pip install 'faceprotect-sdk[export]'") from absent
 
 
 def _graph(request: LoadRequest) -> Engine:

@@ -12,6 +12,7 @@ from faceprotect_engines.errors import DeviceUnavailable, EngineError, OutOfMemo
 from faceprotect_engines.spec import Array
 
 _OUT_OF_MEMORY = 2
+_LESS = "Close other programs on it, or use device='cpu'"
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: else the default stream of others would wait for this one, and break its recording
 _OWN_THREAD = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is theirs
@@ -71,7 +72,7 @@ class Cuda:
         code = self._library.cudaMalloc(ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)))
         if code == _OUT_OF_MEMORY:
             self._library.cudaGetLastError()  # or the next call would report it to a caller who can do without
-            raise OutOfMemory(f"the GPU has no {size} bytes left. Close other programs on it, or use --device cpu")
+            raise OutOfMemory(f"the GPU has no {size} bytes left", hint=_LESS)
         self._check(code, f"{size} bytes")
         return int(pointer.value or 0)
 
@@ -134,7 +135,7 @@ class Cuda:
 
     def _check(self, code: int, what: str) -> None:
         if code == _OUT_OF_MEMORY:
-            raise OutOfMemory(f"the GPU has no memory left for {what}. Close other programs on it, or use --device cpu")
+            raise OutOfMemory(f"the GPU has no memory left for {what}", hint=_LESS)
         if code:
             raise EngineError(f"CUDA refused {what}: {self._message(code)}; see: faceprotect-sdk doctor")
 

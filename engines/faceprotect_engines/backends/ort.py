@@ -35,7 +35,7 @@ _TURN = threading.Lock()
 _RECORDED_BY = 3
 #: How ONNX Runtime's allocators, the C++ library's and CUDA's say it.
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
-_LESS = "Close other programs, or use --threads 1, or --device cpu where this is a GPU"
+_LESS = "Close other programs, or use threads=1, or device='cpu' where this is a GPU"
 #: Bytes of inputs from which on a run is large: a picture of two megapixels.
 _LARGE = 24_000_000
 _STATES = (
@@ -63,10 +63,10 @@ class OrtEngine(BaseEngine):
             return self._run(session, feeds, outputs)
         except runtime_errors() as error:
             if any(sign in str(error) for sign in _NO_MEMORY):
-                raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it. {_LESS}") from error
+                raise OutOfMemory(f"engine '{self.spec.name}': {self.device} has no memory left for it", hint=_LESS) from error
             raise EngineError(f"engine '{self.spec.name}' failed on {self.device}: {error}") from error
         except MemoryError as error:
-            raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives. {_LESS}") from error
+            raise OutOfMemory(f"engine '{self.spec.name}': no memory left for what it gives", hint=_LESS) from error
 
     def _run(self, session: Any, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
         options = self._options if sum(array.nbytes for array in feeds.values()) > _LARGE else None
@@ -142,10 +142,10 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     try:
         session = _session(runtime, graph, options, provider, recorded=bound)
     except MemoryError as error:
-        raise OutOfMemory(f"engine '{manifest.name}': no memory left to open it. {_LESS}") from error
+        raise OutOfMemory(f"engine '{manifest.name}': no memory left to open it", hint=_LESS) from error
     except runtime_errors() as error:
         if any(sign in str(error) for sign in _NO_MEMORY):
-            raise OutOfMemory(f"engine '{manifest.name}': {device} has no memory left to open it. {_LESS}") from error
+            raise OutOfMemory(f"engine '{manifest.name}': {device} has no memory left to open it", hint=_LESS) from error
         if device != "cpu":
             raise DeviceUnavailable(f"device '{device}' cannot run engine '{manifest.name}': {error}") from error
         raise EngineCorrupt(f"{graph} cannot be loaded: {error}; see: faceprotect-sdk engines verify") from error
@@ -159,8 +159,8 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     if missing and all(name.startswith("grad_") for name in missing):
         _check_signature(replace(manifest, outputs=tuple(one for one in manifest.outputs if one.name not in missing)), session)
         raise GradientMissing(
-            f"engine '{manifest.name}' has no {', '.join(sorted(missing))} in its graph. Use --device torch where it has a program for "
-            "that, or export it again"
+            f"engine '{manifest.name}' has no {', '.join(sorted(missing))} in its graph",
+            hint="Use device='torch' where it has a program for that, or export it again",
         )
     _check_signature(manifest, session)
     if not bound:
@@ -174,7 +174,7 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
         return BoundOrtEngine(manifest.spec, _session(runtime, graph, options, provider, recorded=False), device)
     except runtime_errors() as error:
         if any(sign in str(error) for sign in _NO_MEMORY):
-            raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs. {_LESS}") from error
+            raise OutOfMemory(f"engine '{manifest.name}': {device} has no room for its inputs and outputs", hint=_LESS) from error
         raise DeviceUnavailable(f"device '{device}' cannot run engine '{manifest.name}': {error}") from error
 
 

@@ -143,7 +143,8 @@ class TensorRTEngine(BaseEngine):
             raise EngineCorrupt(f"engine '{spec.name}': its plan and its manifest differ in {', '.join(sorted(names ^ wanted))}")
         self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if self._context is None:
-            raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it. Close other programs on it, or use --device cpu")
+            less = "Close other programs on it, or use device='cpu'"
+            raise OutOfMemory(f"engine '{spec.name}': the GPU has not the memory for it", hint=less)
         self._buffers: dict[str, int] = {}
         self._resident = Resident(cuda)
         scratch.join(cuda, int(self._engine.device_memory_size_v2))

@@ -29,7 +29,7 @@ def make_method(
     if name not in METHODS:
         raise UsageError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}")
     if look is not None and name != MAKEUP:
-        raise UsageError(f"'{name}' has no looks; use --method {MAKEUP} --look {look}")
+        raise UsageError(f"'{name}' has no looks", hint=f"Use method='{MAKEUP}', look='{look}'")
     return Search(name, room, surrogates, without, look)
 
 

@@ -111,7 +111,7 @@ class Search:
         """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where there is no search."""
         if self._joined is None:
             if not self.searches and self._further:
-                raise UsageError(f"'{self.name}' does not search, so that surrogates could join. Use --method auto")
+                raise UsageError(f"'{self.name}' does not search, so that surrogates could join", hint="Use method='auto'")
             fetched = joining(self._room.store, self._panel, self._without) if self.searches else []
             self._joined = (*fetched, *self._further)
         return self._joined
@@ -133,7 +133,7 @@ class Search:
         if unknown := self._without - {*names, *self._panel}:
             raise UsageError(f"no shipped surrogate is called {sorted(unknown)}; there are: {', '.join([*names, *self._panel])}")
         if taught := sorted(name for name in self._without if self._has_taught(name, names)):
-            raise UsageError(f"'{self.name}' has learnt from {', '.join(taught)}: none can be left out of that. Use --method latent")
+            raise UsageError(f"'{self.name}' has learnt from {', '.join(taught)}: none can be left out of that", hint="Use method='latent'")
         return [name for name in names if name not in self._without]
 
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
@@ -141,7 +141,7 @@ class Search:
         if self._own is None:
             used, joining = self._used(), self._joining
             if not used and not joining:
-                raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
+                raise UsageError("no surrogate is left to search on", hint="Leave out fewer, or name your own: surrogates=[DIR]")
             self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
             self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
@@ -214,7 +214,7 @@ class Search:
         for facts in self._asked("goal"):
             goals, learnt = facts["goals"], facts.get("trained_goals", facts["goals"])
             if wanted not in learnt:
-                raise UsageError(f"'{self.name}' has not learnt the goal '{wanted}', only {', '.join(learnt)}. Use --method latent")
+                raise UsageError(f"'{self.name}' has not learnt the goal '{wanted}', only {', '.join(learnt)}", hint="Use method='latent'")
             found["goal"] = np.array([[float(goal == wanted) for goal in goals]], np.float32)
         return found
 
