@@ -40,7 +40,7 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 from harness.literal_diffusion import weaken
 from harness.provenance import command_line, environment
 from protection import FAILURES, fail
@@ -97,7 +97,7 @@ def size_of(counts: Mapping[str, int]) -> float:
 class Forms:
     """The networks once, and the forms of the method over them."""
 
-    def __init__(self, sources: Sources, room: EngineRoom) -> None:
+    def __init__(self, sources: Sources, room: EnginePool) -> None:
         step = diffusion_step_recipe(sources)
         function = cast(SearchStep, step.function)
         decode = cast(DiffusionDecode, function.decode)
@@ -183,7 +183,7 @@ def main(photos: tuple[Path, ...], weights: Path, out: Path, threads: int) -> No
     torch.set_num_threads(threads)
     rows = []
     try:
-        room, crops = EngineRoom(Store(), "cpu", threads), []
+        room, crops = EnginePool(Store(), "cpu", threads), []
         for photo in photos:
             pixels = load(photo).rgb8()
             faces = find_faces(pixels, room("face-detector"))

@@ -33,7 +33,7 @@ from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import MAKEUP, STRENGTHS, SearchRequest, make_method
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 from harness.provenance import command_line, environment
 from protection import write_result
 
@@ -56,7 +56,7 @@ def crops_of(folder: Path, limit: int | None) -> NDArray[np.uint8]:
 
 def transfer(crops: NDArray[np.uint8], look: str, folder: Path | None, sources: Sources, threads: int) -> tuple[dict[str, Any], Tensor]:
     """Figures of one look, and the faces that wear it [N, 3, 256, 256]."""
-    room = EngineRoom(Store() if folder is None else Store([folder, *Store().roots]), "cpu", threads)
+    room = EnginePool(Store() if folder is None else Store([folder, *Store().roots]), "cpu", threads)
     method, mask, keypoints = make_method(MAKEUP, room, look=look), face_mask(), sources.keypoints()
     limits = {one.name: 0.0 for one in method.surrogates()}
     reference = shipped_reference(look, keypoints)

@@ -26,7 +26,7 @@ from faceprotect_sdk.align import CROP, aligned_crop
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.write import write_atomic
 from harness.provenance import command_line, environment
 
@@ -77,7 +77,7 @@ def export(scratch: Path) -> None:
 
 def chained(scratch: Path, arrays: dict[str, Any], steps: int) -> tuple[Any, float]:
     """The recipe on ONNX Runtime, and its seconds with the engines open."""
-    room = EngineRoom(Store([scratch, ZOO]), "cpu")
+    room = EnginePool(Store([scratch, ZOO]), "cpu")
     for name in ("diffusion-invert", "diffusion-decode", "diffusion-step"):
         room(name)
     began = time.perf_counter()

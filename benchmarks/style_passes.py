@@ -28,8 +28,8 @@ from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
 from faceprotect_sdk.photo import load
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.quality import psnr, ssim
-from faceprotect_sdk.room import EngineRoom
 from harness.literal import INVERSION, SEARCH, GiftNets, Image, gift, pulled
 from harness.provenance import command_line, environment
 from protection import FAILURES, fail
@@ -101,7 +101,7 @@ def main(photos: tuple[Path, ...], weights: Path, budget: float | None, out: Pat
     budget = budget or strength_of("style", "high").budget
     rows = []
     try:
-        nets, room = GiftNets.read(weights), EngineRoom(Store(), "cpu", threads)
+        nets, room = GiftNets.read(weights), EnginePool(Store(), "cpu", threads)
         method = make_method("style", room)
         for photo in photos:
             pixels = load(photo).rgb8()

@@ -26,7 +26,7 @@ from faceprotect_sdk.methods import METHODS, make_method
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 NAMES = Store([ZOO]).names()
 
@@ -46,7 +46,7 @@ def astronaut() -> bytes:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_zoo_has_what_the_recipe_names(method: str) -> None:
-    made = make_method(method, EngineRoom(Store([ZOO]), "cpu"))
+    made = make_method(method, EnginePool(Store([ZOO]), "cpu"))
     assert isinstance(made, Search)
     needed = {stage["engine"] for stage in made.recipe["stages"]} | {"face-detector"}
     needed |= set(read_manifest(ZOO / made.step).metadata["surrogates"])
@@ -58,10 +58,10 @@ def test_what_taught_the_student_is_no_independent_judge_of_it(method: str) -> N
     """By the weights' sha256, fetched or not; a method that only searches on it can do without."""
     for form in ("sface", "sface-fp32"):
         (weights,) = read_manifest(ZOO / form).weights
-        assert any(weights.sha256 in identity for identity in make_method(method, EngineRoom(Store([ZOO]), "cpu")).identities())
+        assert any(weights.sha256 in identity for identity in make_method(method, EnginePool(Store([ZOO]), "cpu")).identities())
     with pytest.raises(UsageError, match="learnt from sface"):
-        make_method(method, EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
-    assert make_method("auto", EngineRoom(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
+        make_method(method, EnginePool(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
+    assert make_method("auto", EnginePool(Store([ZOO]), "cpu"), without=["sface"]).surrogates()
 
 
 def test_the_zoo_is_under_40_megabytes_in_a_wheel() -> None:

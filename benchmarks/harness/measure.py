@@ -19,9 +19,9 @@ from faceprotect_sdk.faces import Face, find_faces
 from faceprotect_sdk.judge import took_part
 from faceprotect_sdk.mesh import Network
 from faceprotect_sdk.photo import load
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.quality import measure
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.room import EngineRoom
 from harness import variants
 from harness.features import Features, UserNet, feature_distance, inception_input, pooled
 from harness.keypoints import points_moved
@@ -58,7 +58,7 @@ class Worker:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.room = EngineRoom(Store([look.zoo]), look.device, look.threads)
+        self.room = EnginePool(Store([look.zoo]), look.device, look.threads)
         self.panel = open_panel(look.fr, look.roles, dlib=look.dlib, threads=look.threads)
         self.features = Features(look.threads)
         self.lpips = UserNet(look.lpips, 2, look.threads) if look.lpips else None

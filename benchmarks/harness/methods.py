@@ -23,8 +23,8 @@ from faceprotect_sdk.faces import Face, find_faces
 from faceprotect_sdk.methods import METHODS, SearchRequest, make_method, strength_of
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import EngineRecogniser
-from faceprotect_sdk.room import EngineRoom
 from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
 from harness.settings import CLEAN, LEARNT, LITERAL, Goal, Setting, patched
@@ -57,7 +57,7 @@ class Runner:
             path = Path(self._scratch.name, "recipes", f"{setting.method}.json")
             path.parent.mkdir()
             path.write_text(json.dumps(patched(load_recipe(zoo / "recipes" / path.name), setting.recipe)))
-        self.room = EngineRoom(self.store, device, threads)
+        self.room = EnginePool(self.store, device, threads)
         self._targets: dict[Path, list[Image]] = {}
         self._literal = _literal_nets(threads) if setting.method in LITERAL else None
         self._protector: Protector | None = None
@@ -154,7 +154,7 @@ class Runner:
         return self._targets[path]
 
 
-def only_face(pixels: NDArray[np.uint8], room: EngineRoom, path: Path) -> Face:
+def only_face(pixels: NDArray[np.uint8], room: EnginePool, path: Path) -> Face:
     """The largest face of a photo; raises UsageError where there is none."""
     faces = find_faces(pixels, room("face-detector"))
     if not faces:

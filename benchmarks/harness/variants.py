@@ -18,7 +18,7 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.paste import paste
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 Pixels = NDArray[np.uint8]
 Variant = Callable[[Pixels, np.random.Generator], Pixels]
@@ -88,7 +88,7 @@ def cut(pixels: Pixels, share: float = 0.06) -> Pixels:
     return np.ascontiguousarray(pixels[y : height - y, x : width - x])
 
 
-def purified(pixels: Pixels, face: Face, room: EngineRoom) -> Pixels:
+def purified(pixels: Pixels, face: Face, room: EnginePool) -> Pixels:
     """The face encoded and decoded by the autoencoder that ships: what a purifier would keep of the change."""
     crop = aligned_crop(pixels, face.points)
     latent = room("face-encoder").run({"image": crop})["latent"]

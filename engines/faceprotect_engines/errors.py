@@ -1,7 +1,7 @@
 """The base of every error that is raised on purpose, and the errors of the engines floor.
 
-A message says what happened and where; ``hint``, where there is one, what to do next. Where that is an argument of a call, the hint names it
-as Python does (``device='cpu'``): the command line makes its own options of that.
+A message says what happened and where; ``hint``, where there is one, what to do next. Where that is an argument of a call, the hint
+names it as Python does (``device='cpu'``): the command line makes its own options of that.
 """
 
 from __future__ import annotations

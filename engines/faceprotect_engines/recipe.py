@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from faceprotect_engines.descend import Descent, Progress, descend, gather
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.joined import ExtraSurrogate
 from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
+from faceprotect_engines.shared import ONE_BLAS_THREAD
 from faceprotect_engines.spec import Array, fixed
 
 __all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_recipe"]
@@ -98,8 +98,7 @@ def run_recipe(
         else:
             generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
-            # BLAS' threads spin after a product, on the cores that the engine's next run needs: a step took nearly twice as long
-            with threadpool_limits(1, user_api="blas"):
+            with ONE_BLAS_THREAD:
                 descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
             descents.append(descent)
             made = descent.arrays

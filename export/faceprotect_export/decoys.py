@@ -31,8 +31,8 @@ from faceprotect_sdk.align import CANONICAL_POINTS, CROP
 from faceprotect_sdk.decoys import Decoy
 from faceprotect_sdk.faces import detect
 from faceprotect_sdk.judge import given_judges, shipped_judges, shipped_surrogates
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.room import EngineRoom
 
 Embeddings = NDArray[np.float32]
 #: A candidate that the detector is less sure of than this is no face.
@@ -109,7 +109,7 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     faces = read_crops(list(crops), CROP)
     drawn = draw(Sources(weights, ()).style(), candidates, seed, spread)
-    room = EngineRoom(Store(), "cpu", None)
+    room = EnginePool(Store(), "cpu", None)
     models = json.loads((fr / "fr.json").read_text())["models"].values()
     panel = shipped_judges(room) + shipped_surrogates(room, []) + given_judges([fr / model["file"] for model in models], room)
     worst, alike, facts = np.full(candidates, -np.inf), np.full((candidates, candidates), -np.inf), {}

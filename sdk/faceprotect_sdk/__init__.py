@@ -27,18 +27,22 @@ if TYPE_CHECKING:
         WriteError,
     )
     from faceprotect_sdk.faces import Face
+    from faceprotect_sdk.mapping import Outcome
     from faceprotect_sdk.methods.base import Strength
     from faceprotect_sdk.photo import Photo
+    from faceprotect_sdk.pool import EnginePool
     from faceprotect_sdk.progress import Progress
     from faceprotect_sdk.protector import Protector
     from faceprotect_sdk.quality import Quality
     from faceprotect_sdk.result import CheckResult, FaceCheck, FaceResult, ProtectResult, Verdict
+    from faceprotect_sdk.settings import Settings
 
 __all__ = [
     "AlreadyProtected",
     "Cancelled",
     "CheckResult",
     "EngineError",
+    "EnginePool",
     "ExitCode",
     "Face",
     "FaceCheck",
@@ -46,6 +50,7 @@ __all__ = [
     "FaceprotectError",
     "NoFace",
     "NotProtected",
+    "Outcome",
     "OutputError",
     "Photo",
     "Progress",
@@ -53,6 +58,7 @@ __all__ = [
     "Protector",
     "Quality",
     "RecogniserError",
+    "Settings",
     "Strength",
     "UnreadableInput",
     "UsageError",
@@ -62,11 +68,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "EnginePool": "pool",
     "Face": "faces",
+    "Outcome": "mapping",
     "Photo": "photo",
     "Progress": "progress",
     "Protector": "protector",
     "Quality": "quality",
+    "Settings": "settings",
     "Strength": "methods.base",
     **dict.fromkeys(("CheckResult", "FaceCheck", "FaceResult", "ProtectResult", "Verdict"), "result"),
     **dict.fromkeys(

@@ -17,6 +17,7 @@ from faceprotect_engines.errors import EngineNotFound
 from faceprotect_sdk.align import CANONICAL_POINTS, CROP
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face
+from faceprotect_sdk.once import Once
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.recognisers import Embedding, Recogniser
 
@@ -36,12 +37,12 @@ class Decoy:
 
 
 class Decoys:
-    """The decoys at hand, and how recognisers see them; each is embedded once."""
+    """The decoys at hand, and how recognisers see them; each is embedded once, whichever thread asks."""
 
     def __init__(self, faces: Sequence[Decoy]) -> None:
         """``faces``: at least one."""
         self.faces = tuple(faces)
-        self._seen: dict[tuple[str, str], Embedding] = {}
+        self._seen: Once[tuple[str, str], Embedding] = Once()
 
     @classmethod
     def read(cls, roots: Sequence[Path], name: str | None = None) -> Decoys:
@@ -60,10 +61,9 @@ class Decoys:
 
     def embedding(self, decoy: Decoy, recogniser: Recogniser) -> Embedding:
         """[E] of a decoy."""
-        key = (decoy.name, recogniser.name)
-        if key not in self._seen:
-            self._seen[key] = recogniser.embed(decoy.pixels, recogniser.locate(decoy.pixels, decoy.face))
-        return self._seen[key]
+        return self._seen(
+            (decoy.name, recogniser.name), lambda: recogniser.embed(decoy.pixels, recogniser.locate(decoy.pixels, decoy.face))
+        )
 
     def least_alike(self, own: Mapping[str, Embedding], searched: Sequence[Recogniser]) -> Decoy:
         """The decoy least like the face: on the way to one that resembles it, a face stays like itself for long.

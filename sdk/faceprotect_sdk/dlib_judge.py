@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -47,7 +48,10 @@ def available() -> bool:
 
 
 class DlibRecogniser:
-    """dlib's face recognition network at a distance of 0.6; the similarity is one minus the distance."""
+    """dlib's face recognition network at a distance of 0.6; the similarity is one minus the distance.
+
+    Its network and detector keep what they compute in themselves: threads take turns.
+    """
 
     name = "dlib"
     measure: Measure = "distance"
@@ -64,7 +68,7 @@ class DlibRecogniser:
         if folder is None or importlib.util.find_spec("dlib") is None:
             raise RecogniserError(f"the judge 'dlib' is not installed; run: {_INSTALL}")
         dlib: Any = importlib.import_module("dlib")
-        self._dlib = dlib
+        self._dlib, self._turn = dlib, threading.Lock()
         self._net = dlib.face_recognition_model_v1(str(folder / _FACE_NET))
         self._landmarks = dlib.shape_predictor(str(folder / _LANDMARKS))
         self._detector = dlib.get_frontal_face_detector()
@@ -72,12 +76,16 @@ class DlibRecogniser:
 
     def locate(self, pixels: NDArray[np.uint8], face: Face) -> Any:
         """Dlib's own five landmarks of the face, in photo pixels; a face that lies on its side is looked at upright."""
+        with self._turn:
+            return self._located(pixels, face)
+
+    def _located(self, pixels: NDArray[np.uint8], face: Face) -> Any:
         turns = quarter_turns(face.points)
         if turns == 0:
             return self._landmarks(np.ascontiguousarray(pixels), self._rectangle(pixels, face))
         height, width = pixels.shape[:2]
         view = np.ascontiguousarray(np.rot90(pixels, -turns))
-        found = self.locate(view, turned(face, -turns, width, height))
+        found = self._located(view, turned(face, -turns, width, height))
         parts = np.array([[part.x, part.y] for part in found.parts()], np.float64)
         back = turned(Face(face.box, parts, face.score), turns, view.shape[1], view.shape[0]).points
         points = [self._dlib.point(int(x), int(y)) for x, y in back]
@@ -85,8 +93,9 @@ class DlibRecogniser:
 
     def embed(self, pixels: NDArray[np.uint8], place: Any) -> NDArray[np.float32]:
         """Descriptor [128] of the face, cut out by dlib (150 px, padding 0.25)."""
-        chip = self._dlib.get_face_chip(np.ascontiguousarray(pixels), place, size=150, padding=0.25)
-        return np.array(self._net.compute_face_descriptor(chip), np.float32)
+        with self._turn:
+            chip = self._dlib.get_face_chip(np.ascontiguousarray(pixels), place, size=150, padding=0.25)
+            return np.array(self._net.compute_face_descriptor(chip), np.float32)
 
     def similarity(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
         """One minus the Euclidean distance."""

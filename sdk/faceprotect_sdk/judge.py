@@ -15,13 +15,13 @@ from faceprotect_engines.manifest import MANIFEST_NAME
 from faceprotect_sdk import dlib_judge
 from faceprotect_sdk.errors import RecogniserError
 from faceprotect_sdk.faces import Face
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import (
     EngineRecogniser,
     OnnxRecogniser,
     Recogniser,
 )
 from faceprotect_sdk.result import Verdict
-from faceprotect_sdk.room import EngineRoom
 from faceprotect_sdk.specification import onnx_specification
 
 
@@ -73,7 +73,7 @@ def verdict(
     )
 
 
-def shipped_judges(room: EngineRoom) -> list[Recogniser]:
+def shipped_judges(room: EnginePool) -> list[Recogniser]:
     """Engines of the store with the role "judge": kept out of every search."""
     return [
         EngineRecogniser(room(name), room.manifest(name))
@@ -82,7 +82,7 @@ def shipped_judges(room: EngineRoom) -> list[Recogniser]:
     ]
 
 
-def shipped_surrogates(room: EngineRoom, notes: list[str]) -> list[Recogniser]:
+def shipped_surrogates(room: EnginePool, notes: list[str]) -> list[Recogniser]:
     """Engines of the store with the role "surrogate"; one whose weights are not installed is left out with a note.
 
     One that waits to be fetched is left out without.
@@ -103,7 +103,7 @@ def installed_judges() -> list[Recogniser]:
     return [dlib_judge.DlibRecogniser()] if dlib_judge.available() else []
 
 
-def given_judges(sources: Sequence[str | Path], room: EngineRoom) -> list[Recogniser]:
+def given_judges(sources: Sequence[str | Path], room: EnginePool) -> list[Recogniser]:
     """Recognisers that the user named: an ONNX file, an engine's folder, a folder with fr.json, or "dlib".
 
     Of a folder with fr.json, the models with the role "judge" are taken. Raises RecogniserError, or an error of the
@@ -115,7 +115,7 @@ def given_judges(sources: Sequence[str | Path], room: EngineRoom) -> list[Recogn
     return found
 
 
-def _given(source: str | Path, room: EngineRoom) -> list[Recogniser]:
+def _given(source: str | Path, room: EnginePool) -> list[Recogniser]:
     path = Path(source)
     if str(source) == "dlib" and not path.exists():
         return [dlib_judge.DlibRecogniser()]

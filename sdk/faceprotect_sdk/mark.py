@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from faceprotect_engines.shared import NO_WARNINGS
 from faceprotect_sdk._version import __version__
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ def mark_of_file(path: Path) -> Mark | None:
 
     Of a PNG it is found where we write it, before the pixels.
     """
-    import warnings
-
     from PIL import Image
 
     from faceprotect_sdk.formats import open_image
@@ -76,11 +75,9 @@ def mark_of_file(path: Path) -> Mark | None:
     try:
         if not path.is_file():  # opening a pipe waits until somebody writes into it
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with open_image(path, str(path)) as image:
-                exif = Image.Exif()
-                exif.load(image.info.get("exif") or b"")  # Image.getexif would decode all of a PNG to look behind its pixels
-                return mark_in(exif)
+        with NO_WARNINGS, open_image(path, str(path)) as image:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif") or b"")  # Image.getexif would decode all of a PNG to look behind its pixels
+            return mark_in(exif)
     except Exception:  # noqa: BLE001 - what is wrong with the file is said where it is decoded
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import stat
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.shared import NO_WARNINGS
 from faceprotect_sdk.container import colour_chunks, cut_to_8_bits, holds_all_blocks, left_out, lossless_webp, unusual_colours
 from faceprotect_sdk.deep_png import from_deep, is_deep
 from faceprotect_sdk.errors import FaceprotectError, UnreadableInput, UsageError
@@ -109,10 +109,8 @@ def _decode(data: bytes, where: str) -> Photo | LargePhoto:
     if not data:
         raise UnreadableInput(f"{where}: the file is empty. Copy it again from where it came")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own size limit comes below; damaged EXIF becomes a note
-            with open_image(data, where) as image:
-                return _from_opened(image, data, where)
+        with NO_WARNINGS, open_image(data, where) as image:  # our own size limit comes below; damaged EXIF becomes a note
+            return _from_opened(image, data, where)
     except Image.DecompressionBombError as error:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise UnreadableInput(f"{where}: far more pixels than the limit of {limit}. Scale it down first") from error

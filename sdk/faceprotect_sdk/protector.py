@@ -1,42 +1,38 @@
-"""``Protector``: what an app holds. It opens engines at first use and closes them together."""
+"""``Protector``: what an app holds. Its engines are opened at first use, shared by all its calls, and closed with it."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk import judge, mesh
-from faceprotect_sdk._version import __version__
-from faceprotect_sdk.arguments import listed, whole
-from faceprotect_sdk.canvas import Canvas, Cuts, canvas_of
+from faceprotect_sdk.arguments import whole
+from faceprotect_sdk.cancel import Cancel, check_of
+from faceprotect_sdk.canvas import canvas_of
 from faceprotect_sdk.check import check_photos
-from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.encode import DEFAULT_QUALITY
-from faceprotect_sdk.errors import AlreadyProtected, UsageError
-from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
-from faceprotect_sdk.photo import ChannelOrder, LargePhoto, Photo, PhotoLike, load, open_photo
-from faceprotect_sdk.picture import Pixels
-from faceprotect_sdk.progress import Progress, ProgressCallback
-from faceprotect_sdk.recognisers import Recogniser
-from faceprotect_sdk.result import LATE, CheckResult, FaceResult, Goal, ProtectResult, status_of
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.errors import UsageError
+from faceprotect_sdk.faces import Face
+from faceprotect_sdk.gate import Gate
+from faceprotect_sdk.mapping import Outcome, in_order
+from faceprotect_sdk.methods import MAKEUP
+from faceprotect_sdk.parts import Parts
+from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load, open_photo
+from faceprotect_sdk.pool import EnginePool
+from faceprotect_sdk.progress import ProgressCallback
+from faceprotect_sdk.protection import Call, protect_photo
+from faceprotect_sdk.result import CheckResult, ProtectResult
 from faceprotect_sdk.selection import Selection
-from faceprotect_sdk.session import FaceSession, Stopwatch
-from faceprotect_sdk.window import Window
+from faceprotect_sdk.settings import Changes, Settings, seconds
 
-DETECTOR = "face-detector"
-ATTEMPTS = 3
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _SEED_LIMIT = 2**63
 
 
@@ -46,71 +42,39 @@ class Protector:
     >>> with Protector(strength="medium") as protector:      # doctest: +SKIP
     ...     result = protector.protect("me.jpg")
     ...     result.save("me_protected.jpg")
+
+    One protector serves any number of threads: calls run side by side, and wait only where two want the same engine opened. A call gives
+    the same bytes whatever runs beside it, unless time ends its search.
     """
 
     def __init__(
         self,
-        method: str = DEFAULT,
-        device: str = "auto",
+        settings: Settings | str | None = None,
+        device: str | None = None,
+        /,
         *,
-        goal: Goal = "dodge",
-        decoy: str | None = None,
-        strength: str | Strength = "medium",
-        look: str | Path | None = None,
-        surrogates: Sequence[str | Path] = (),
-        without: Sequence[str] = (),
-        judges: Sequence[str | Path] = (),
-        installed_judges: bool = True,
-        quality: int = DEFAULT_QUALITY,
-        attempts: int = ATTEMPTS,
-        time_budget: float | None = None,
-        even_covered: bool = False,
-        threads: int | None = None,
         store: Store | None = None,
+        pool: EnginePool | None = None,
+        **changes: Unpack[Changes],
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``method``: one of :data:`methods.METHODS`.
-        ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
-        needs engines built with their torch program; those that ship have none).
-        ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
-        either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
-        identity, where all photos shall lead to one (default: each face to the one least like it).
-        ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
-        ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
-        ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
-        they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
-        ``installed_judges``, dlib where it is installed. ``quality``: of JPEG, AVIF, HEIC and lossy WebP. ``attempts``: searches per
-        face, each going further, for as long as the written bytes are still matched. ``time_budget``: seconds after which no
-        search of a photo goes on: each face has had its share, and what it has by then is scored as ever. ``even_covered``: also change
-        faces before which something is held or worn, which is painted over then. Raises UsageError for a
-        value out of range.
+        ``settings``: a :class:`Settings`, or the name of a method; ``changes``: fields of Settings by their names, in place of those:
+        ``Protector("fast", strength="low")``, ``Protector(method="fast", device="cpu")``, ``Protector(settings, quality=90)``. ``store``: where engines are, by default those that ship.
+        ``pool``: open engines that are shared with other protectors, and stay open when this one closes; store, device and threads are
+        then the pool's. Raises UsageError for a value out of range, DeviceUnavailable for a device that cannot be.
         """
-        if goal not in get_args(Goal):
-            raise UsageError(f"there is no goal '{goal}'; choose one of: {', '.join(get_args(Goal))}")
-        if decoy is not None and goal != "decoy":
-            raise UsageError(f"decoy '{decoy}' needs the goal decoy, this is {goal}")
-        quality, attempts = whole("quality", quality, 1, 100), whole("attempts", attempts, 1)
-        threads = None if threads is None else whole("threads", threads, 1)
-        surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
-        if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
-            raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
-        self.strength, self._even_covered = str(strength), even_covered
-        self._time_budget = time_budget
-        self.quality, self.attempts, self.goal = quality, attempts, goal
-        store = store or Store()
-        if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
-            store, look = Store([Path(look), *store.roots], store.cache), None
-        self._room = EngineRoom(store, device, threads)
-        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without, _name(look))
-        self._strength = strength_of(method, strength)
-        self._surrogates = tuple(surrogates)
-        self._given, self._installed = tuple(judges), installed_judges
-        self._judges: list[Recogniser] | None = None
-        self._decoy = decoy
-        self._read_decoys: Decoys | None = None
-        self._closed = False
-        self._lock = threading.RLock()
+        self.settings = _settings(settings, device, changes)
+        look = None if self.settings.look is None else str(self.settings.look)
+        owned = pool is None
+        if pool is None:
+            pool, look = _own_pool(self.settings, store, look)
+        elif store is not None or self.settings.device not in ("auto", pool.device) or self.settings.threads not in (None, pool.threads):
+            raise UsageError("store, device and threads belong to the pool that was given", hint="Give them to EnginePool(...)")
+        self.pool, self._owned = pool, owned
+        self._parts = Parts(self.settings, pool, look)
+        self._calls = Gate("this protector is closed", "Open another: Protector(...), or move the call into its with block")
+        self._closing = threading.Event()
 
     def __enter__(self) -> Protector:
         """Itself."""
@@ -119,30 +83,36 @@ class Protector:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the engines."""
-        self.close()
+        """Close; where an exception ends the block, calls that other threads have in flight are cancelled."""
+        self.close(cancel=error is not None)
 
-    def close(self) -> None:
-        """Release every engine. What is asked of the protector afterwards is refused with UsageError; closing it again does nothing."""
-        with self._lock:
-            self._closed = True
-            for recogniser in self._judges or ():
-                release = getattr(recogniser, "close", None)
-                if release is not None:
-                    release()
-            self._judges = None
-            self._room.close()
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for the calls in flight, and release every engine, but those of a pool that was given.
+
+        ``cancel``: they end with Cancelled at their next step, rather than when they are done. What is asked of the protector afterwards
+        is refused with UsageError; closing it again does nothing. Raises UsageError where it is called from within such a call.
+        """
+        if cancel:
+            self._closing.set()
+        self._calls.shut()
+        self._parts.close()
+        if self._owned:
+            self.pool.close()
 
     @property
     def devices(self) -> Mapping[str, str]:
         """Engine name to the device that really runs it, for the engines opened so far."""
-        return self._room.devices
+        return self.pool.devices
+
+    def warm(self) -> None:
+        """Open now what the first photo would otherwise wait for; raises what opening the engines raises."""
+        with self._call():
+            self._parts.warm()
 
     def faces(self, photo: PhotoLike, *, channel_order: ChannelOrder = "rgb") -> tuple[Face, ...]:
         """Faces of a photo, largest first, in pixels of the upright photo. Raises like :func:`photo.load`."""
-        with self._lock:
-            self._check_open()
-            return canvas_of(open_photo(photo, channel_order=channel_order)).select("all", self._detect)[0]
+        with self._call():
+            return canvas_of(open_photo(photo, channel_order=channel_order)).select("all", self._parts.detect)[0]
 
     def protect(
         self,
@@ -154,37 +124,68 @@ class Protector:
         progress: ProgressCallback | None = None,
         again: bool = False,
         write_others: bool = False,
+        deadline: float | None = None,
+        cancel: Cancel | None = None,
     ) -> ProtectResult:
         """Protect the faces of a photo and score the bytes that would be written.
 
         ``photo``: a path, bytes, PIL image, or uint8 array [H, W, 3|4] or [H, W] (``channel_order`` "rgb" or "bgr").
         ``faces``: "all", "largest", or the app's own: Face, five (x, y) points [5, 2] or boxes (x0, y0, x1, y1), in
-        pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine, unless a time budget
+        pixels of the upright photo. Same photo, settings and ``seed`` give the same bytes on one machine, unless time
         ends a search. ``again``: protect a photo, too, that is marked as protected before, though that may lead back to the person.
         ``write_others``: where some faces are protected and others stay matched, also give the photo in which those are left as they
         were (``ProtectResult.partial``, status "partly_protected").
+        ``deadline``: seconds from the beginning of this call after which no search goes on, as with ``Settings.time_budget``, which counts
+        from the first search; whichever is over first. What was found by then is written and scored, which takes a moment more.
+        ``cancel``: an event, or a function that says whether to stop, asked between steps; the call then raises Cancelled.
+        ``progress`` is called in the thread that calls this; what it raises ends the call.
 
         Always returns a result; its ``status`` is "protected" only if no recogniser, searched on or not, matches any
-        selected face on the encoded bytes. Raises UnreadableInput, AlreadyProtected, UsageError, and errors of the engine floor.
+        selected face on the encoded bytes. Raises FaceprotectError alone: UnreadableInput, AlreadyProtected, Cancelled, UsageError, and
+        errors of the engine floor (EngineError).
         """
-        seed = whole("seed", seed, 0, _SEED_LIMIT - 1)
-        watch = Stopwatch()
-        with self._lock:
-            self._check_open()
-            with watch("decode"):
-                source = open_photo(photo, channel_order=channel_order)
-                _refuse_marked(source, again)
-                canvas = canvas_of(source)
-            with watch("detect"):
-                faces = faces if isinstance(faces, str) else listed("faces", faces)
-                chosen, found = canvas.select(faces, self._detect)
-            _report(progress, Progress("detect", 0, len(chosen), 1, 1))
-            if not chosen:
-                return self._result(canvas, (), found, None, seed, watch)
-            notes: tuple[str, ...] = ()
-            if not isinstance(faces, str) and len(chosen) < len(faces):
-                notes = (f"{len(faces)} faces were given, and are {len(chosen)}: one given twice, or in two boxes, was changed once",)
-            return self._protect_faces(canvas, chosen, found, seed, progress, watch, write_others, notes)
+        began = time.monotonic()
+        seconds("deadline", deadline)
+        call = Call(
+            faces=faces,
+            channel_order=channel_order,
+            seed=whole("seed", seed, 0, _SEED_LIMIT - 1),
+            again=again,
+            write_others=write_others,
+            progress=progress,
+            check=check_of(cancel, self._closing),
+            end=math.inf if deadline is None else began + deadline,
+        )
+        with self._call():
+            return protect_photo(self._parts, call, photo)
+
+    def map(
+        self,
+        photos: Iterable[PhotoLike],
+        *,
+        workers: int = 1,
+        faces: Selection = "all",
+        seed: int = 0,
+        again: bool = False,
+        write_others: bool = False,
+        deadline: float | None = None,
+        cancel: Cancel | None = None,
+    ) -> Iterator[Outcome]:
+        """Protect many photos: one :class:`Outcome` each, in their order, as they become ready; one that fails does not end the run.
+
+        ``photos`` are taken one by one, a few ahead of what has been handed out, so that there may be any number of them. ``workers``: how
+        many are worked on at once. On the CPU an engine takes all cores for itself: two keep them busy while one decodes or writes, more
+        only cost memory. The rest is as in :meth:`protect`, for every photo alike. Leaving the loop early cancels what was begun.
+        """
+
+        def one(photo: PhotoLike, stop: threading.Event) -> ProtectResult:
+            asked = cancel.is_set if isinstance(cancel, threading.Event) else cancel
+            either = stop if asked is None else lambda: stop.is_set() or asked()
+            return self.protect(
+                photo, faces=faces, seed=seed, again=again, write_others=write_others, deadline=deadline, cancel=either
+            )
+
+        return in_order(one, photos, whole("workers", workers, 1))
 
     def check(
         self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all", progress: ProgressCallback | None = None
@@ -194,193 +195,41 @@ class Protector:
         Measured on the pixels as decoded; each verdict says whether the recogniser is one that this protector searches
         on. Raises like :meth:`protect`.
         """
-        with self._lock:
-            self._check_open()
+        with self._call():
             notes: list[str] = []
-            searched = judge.shipped_surrogates(self._room, notes) + judge.given_judges(self._surrogates, self._room)
-            panel = judge.unique([*searched, *self._panel()])
+            panel = self._parts.wide_panel(notes)
             first, second = load(original), load(protected)
             notes += _marks(first, second)
-            dependent = self._dependent(panel)
-            return check_photos(first, second, faces, panel, dependent, self._detect, tuple(notes), self._mesh(), progress)
+            dependent, mesh = self._parts.dependent(panel), self._parts.mesh()
+            return check_photos(first, second, faces, panel, dependent, self._parts.detect, tuple(notes), mesh, progress)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("this protector is closed. Open another: Protector(...), or move the call into its with block")
-
-    def _protect_faces(
-        self,
-        canvas: Canvas,
-        chosen: tuple[Face, ...],
-        found: int,
-        seed: int,
-        progress: ProgressCallback | None,
-        watch: Stopwatch,
-        write_others: bool,
-        notes: tuple[str, ...],
-    ) -> ProtectResult:
-        with watch("load"):
-            searched = list(self._method.surrogates())
-            left_out = judge.shipped_surrogates(self._room, [])
-            panel = judge.unique([*searched, *left_out, *self._panel()])
-            dependent = self._dependent(panel)
-        decoys = self._decoys() if self.goal == "decoy" else None
-        with watch("embed"):
-            windows = canvas.windows(chosen)
-            pixels, before = canvas.cuts(windows), self._written_original(canvas, windows)
-            sessions = [
-                FaceSession.start(
-                    index, face, window, pixels[index], before[index], panel, searched, dependent, self._strength, self._look, decoys,
-                    self._even_covered,
-                )
-                for index, (face, window) in enumerate(zip(chosen, windows, strict=True))
-            ]
-            del before
-        mask = self._method.mask
-        data, written = b"", pixels
-        end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
-        for attempt in range(self.attempts):
-            began = time.monotonic()
-            wanting = [session for session in sessions if session.wants_search]
-            for place, session in enumerate(wanting):
-                own_seed = _face_seed(seed, session.index, attempt)
-                with watch("search"):
-                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), self.attempts)
-            _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
-            written = ()  # those of the attempt before are let go
-            data, written = self._written(canvas, windows, sessions, watch)
-            now, took = time.monotonic(), time.monotonic() - began
-            if not any(session.wants_search for session in sessions) or now + took > end:
-                break  # a search that has not the time of the one before would take its place with less
-        partial = write_others and any(not session.matched for session in sessions)
-        while partial and _leave_out_matched(sessions):  # where faces overlap, leaving one out may undo another
-            written = ()
-            data, written = self._written(canvas, windows, sessions, watch)
-        with watch("quality"):
-            network = self._mesh()
-            results = tuple(one.result(first, second, network) for one, first, second in zip(sessions, pixels, written, strict=True))
-        late = any(session.found is not None and session.found.late for session in sessions)
-        return self._result(canvas, results, found, data, seed, watch, (*notes, LATE) if late else notes, partial)
-
-    def _written(
-        self, canvas: Canvas, windows: Sequence[Window], sessions: Sequence[FaceSession], watch: Stopwatch
-    ) -> tuple[bytes, Cuts]:
-        """The bytes with every face's change, and their pixels in each window, uint8 RGB, on which the faces have been scored."""
-        with watch("encode"):
-            data = canvas.write(_pasted(sessions, self._method.mask, canvas.frame.grey), self.quality, self._method.name)
-        with watch("score"):
-            written = canvas.cuts_of(data, windows)
-            for session, view in zip(sessions, written, strict=True):
-                session.score(view, self._look)
-        return data, written
-
-    def _written_original(self, canvas: Canvas, windows: Sequence[Window]) -> Cuts | Sequence[None]:
-        """The original as these settings would write it, in each window; None where writing changes nothing."""
-        if canvas.frame.lossless:
-            return [None] * len(windows)
-        return canvas.cuts_of(canvas.write(None, self.quality, None), windows)
-
-    def _result(
-        self,
-        canvas: Canvas,
-        faces: tuple[FaceResult, ...],
-        found: int,
-        data: bytes | None,
-        seed: int,
-        watch: Stopwatch,
-        notes: tuple[str, ...] = (),
-        partial: bool = False,
-    ) -> ProtectResult:
-        status = status_of(faces, partly=partial)
-        devices = self._room.devices
-        return ProtectResult(
-            status=status,
-            faces=faces,
-            faces_found=found,
-            image=data if status == "protected" else None,
-            partial=data if status == "partly_protected" else None,
-            unconfirmed=data if status == "still_matched" or (status == "covered" and any(face.changed for face in faces)) else None,
-            container=canvas.frame.container,
-            size=canvas.size,
-            method=self._method.name,
-            goal=self.goal,
-            strength=self.strength,
-            seed=seed,
-            device="+".join(sorted(set(devices.values()))),
-            devices=devices,
-            timings=watch.seconds,
-            version=__version__,
-            notes=(*canvas.frame.notes, *notes),
-        )
-
-    def _decoys(self) -> Decoys:
-        if self._read_decoys is None:
-            self._read_decoys = Decoys.read(self._room.store.roots, self._decoy)
-        return self._read_decoys
-
-    def _detect(self, pixels: NDArray[np.uint8], reduction: int = 1) -> tuple[Face, ...]:
-        return find_faces(pixels, self._room(DETECTOR), reduction)
-
-    def _look(self, pixels: NDArray[np.uint8], face: Face) -> Face | None:
-        return face_in_place(pixels, face, self._room(DETECTOR))
-
-    def _mesh(self) -> mesh.Network | None:
-        """The face mesh of the store, where it holds one with its weights."""
-        store = self._room.store
-        return self._room(mesh.ENGINE).run if mesh.ENGINE in store.names() and store.has_weights(mesh.ENGINE) else None
-
-    def _dependent(self, panel: Sequence[Recogniser]) -> frozenset[str]:
-        """Names of those that the method searches on or has learnt from, by their weights."""
-        identities = self._method.identities()
-        return frozenset(one.name for one in panel if judge.took_part(one, identities))
-
-    def _panel(self) -> list[Recogniser]:
-        """Recognisers that score without being searched on (or are found to share weights with one that is)."""
-        if self._judges is None:
-            found = judge.shipped_judges(self._room)
-            found += judge.given_judges(self._given, self._room)
-            self._judges = judge.unique(found + (judge.installed_judges() if self._installed else []))
-        return self._judges
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """For as long as a call uses the engines; raises UsageError once they are closed."""
+        with self._calls(), self.pool.calls():
+            yield
 
 
-def _name(look: str | Path | None) -> str | None:
-    return None if look is None else str(look)
+def _settings(given: Settings | str | None, device: str | None, changes: Changes) -> Settings:
+    """Those of a call; raises UsageError."""
+    base = given if isinstance(given, Settings) else Settings()
+    named: Changes = {}
+    if isinstance(given, str):
+        named["method"] = given
+    if device is not None:
+        named["device"] = device
+    if twice := sorted(named.keys() & changes.keys()):
+        raise UsageError(f"{twice[0]} is given twice: by its place and by its name")
+    named.update(changes)
+    return base.but(**named) if named else base
 
 
-def _face_seed(seed: int, face: int, attempt: int) -> int:
-    """A seed of its own for every face and attempt."""
-    return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _leave_out_matched(sessions: Sequence[FaceSession]) -> bool:
-    """Leave every matched face as it is from now on; whether there was one more to leave out."""
-    matched = [session for session in sessions if session.matched and not session.left_out]
-    for session in matched:
-        session.left_out = True
-    return bool(matched)
-
-
-def _share(end: float, faces: int) -> float:
-    """When the next of so many faces has to be ready: the time left is shared evenly."""
-    now = time.monotonic()
-    return now + (end - now) / faces
-
-
-def _pasted(sessions: Sequence[FaceSession], mask: NDArray[np.float32], grey: bool) -> Callable[[Pixels], None]:
-    def change(pixels: Pixels) -> None:
-        for session in sessions:
-            session.paste(pixels, mask, grey)
-
-    return change
-
-
-def _refuse_marked(photo: Photo | LargePhoto, again: bool) -> None:
-    if photo.mark is not None and not again:
-        raise AlreadyProtected(
-            f"{photo.path or 'the photo given'}: has been protected before ({photo.mark}), and protecting it again may lead back to the "
-            "person",
-            hint="Protect the original, or insist: again=True",
-        )
+def _own_pool(settings: Settings, store: Store | None, look: str | None) -> tuple[EnginePool, str | None]:
+    """The pool of one protector, and the name of its look; a look in a folder of its own comes before the store."""
+    store = store or Store()
+    if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
+        store, look = Store([Path(look), *store.roots], store.cache), None
+    return EnginePool(store, settings.device, settings.threads), look
 
 
 def _marks(original: Photo, protected: Photo) -> list[str]:
@@ -391,8 +240,3 @@ def _marks(original: Photo, protected: Photo) -> list[str]:
     if protected.mark is not None:
         notes.append(f"the second photo says that it has been protected ({protected.mark})")
     return notes
-
-
-def _report(progress: ProgressCallback | None, event: Progress) -> None:
-    if progress is not None:
-        progress(event)

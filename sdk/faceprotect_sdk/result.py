@@ -180,8 +180,8 @@ class ProtectResult:
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the protected photo atomically; never replaces a file without ``force``.
 
-        Raises :class:`NotProtected` if the status is anything but "protected" (:class:`NoFace` where there is none), OutputError for a suffix that is not the
-        container's, and what :func:`faceprotect_sdk.write.write_atomic` raises.
+        Raises :class:`NotProtected` if the status is anything but "protected" (:class:`NoFace` where there is none), OutputError for a
+        suffix that is not the container's, and what :func:`faceprotect_sdk.write.write_atomic` raises.
         """
         from faceprotect_sdk.write import check_output, check_suffix, write_atomic
 

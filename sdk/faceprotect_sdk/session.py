@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.cancel import Check
 from faceprotect_sdk.covered import is_covered
 from faceprotect_sdk.decoys import Decoy, Decoys
 from faceprotect_sdk.faces import Face, shift
@@ -177,6 +178,7 @@ class FaceSession:
         faces: int,
         deadline: float = math.inf,
         searches: int = 1,
+        check: Check | None = None,
     ) -> None:
         """Search once, of at most ``searches`` times; beyond the first with a margin widened by what was missing.
 
@@ -194,7 +196,7 @@ class FaceSession:
         limits = {one.name: self._limit(one) for one in method.surrogates()}
         decoy = self.decoy.name if self.decoy else None
         request = SearchRequest(
-            self.crop, mask, self.references, limits, share * self.strength.budget, seed, report, self.origins, decoy, deadline
+            self.crop, mask, self.references, limits, share * self.strength.budget, seed, report, self.origins, decoy, deadline, check
         )
         self.found = method.search(request)
         self.attempts += 1

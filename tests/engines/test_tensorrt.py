@@ -19,7 +19,7 @@ from faceprotect_engines.hydrate import hydrate
 from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec, fixed
 from faceprotect_engines.store import Store
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 pytest.importorskip("filelock")
 ZOO = Store()
@@ -215,7 +215,7 @@ def test_without_library_or_gpu_the_device_is_refused(device: str, tmp_path: Pat
 
 def test_an_engine_of_any_size_runs_on_the_cpu_and_says_so(fake: None, tmp_path: Path) -> None:
     toy(tmp_path / "toy")
-    room = EngineRoom(Store([tmp_path, *ZOO.roots], tmp_path / "cache"), "rtx", 1)
+    room = EnginePool(Store([tmp_path, *ZOO.roots], tmp_path / "cache"), "rtx", 1)
     room("toy")
     if ZOO.has_weights("face-detector"):
         room("face-detector")

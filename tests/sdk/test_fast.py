@@ -17,7 +17,7 @@ from faceprotect_sdk.cli import main
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, SearchResult, Strength, make_method
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 #: As strong as it takes for the toy's pattern to be another face, at a budget of 1.
 ENOUGH = 3e3
@@ -49,7 +49,7 @@ def test_fast_is_one_pass_that_the_judges_score(strong: Store, store: Store, pix
 
 def test_fast_goes_further_with_every_attempt_and_never_past_its_budget(store: Store) -> None:
     """The toy's change is proportional to the budget, of which each attempt asks for more."""
-    method = make_method("fast", EngineRoom(store, "cpu"))
+    method = make_method("fast", EnginePool(store, "cpu"))
     small, large = (method.search(request_of(budget=budget)) for budget in (1e-3, 2e-3))
     assert small.passed is None
     np.testing.assert_allclose(large.difference, 2 * small.difference, rtol=1e-5)
@@ -66,13 +66,13 @@ def test_fast_goes_further_with_every_attempt_and_never_past_its_budget(store: S
             return method.search(request)
 
     with Protector("fast", store=store, strength=Strength(0.0, 1e-3), attempts=4, **SETTINGS) as protector:
-        protector._method = Weak()
+        protector._parts.method = Weak()
         assert protector.protect(toy_zoo.photo()).status == "still_matched"
     assert asked == pytest.approx([0.64e-3, 0.8e-3, 1e-3, 1e-3])
 
 
 def test_fast_knows_its_goals(store: Store) -> None:
-    method = make_method("fast", EngineRoom(store, "cpu"))
+    method = make_method("fast", EnginePool(store, "cpu"))
     away, towards = method.search(request_of()), method.search(request_of(decoy="second"))
     np.testing.assert_allclose(away.difference, -towards.difference)
     with pytest.raises(UsageError, match="first, second.*method='latent'"):
@@ -80,7 +80,7 @@ def test_fast_knows_its_goals(store: Store) -> None:
 
 
 def test_fast_takes_no_surrogates(store: Store, zoo: Path) -> None:
-    room = EngineRoom(store, "cpu")
+    room = EnginePool(store, "cpu")
     with pytest.raises(UsageError, match="method='auto'"):
         make_method("fast", room, surrogates=[zoo / "toy-a"]).surrogates()
     for method in ("fast", "auto"):  # what a network has learnt from cannot judge it independently
@@ -100,13 +100,13 @@ def test_what_a_student_learnt_from_is_no_independent_judge(zoo: Path, tmp_path:
             verdicts = {one.recogniser: one.took_part for one in protector.protect(pixels).faces[0].verdicts}
         assert verdicts["sface"] == bool(learnt_from)
     with pytest.raises(UsageError, match="learnt from sface.*method='latent'"):
-        make_method("fast", EngineRoom(store, "cpu"), without=["sface"]).surrogates()
+        make_method("fast", EnginePool(store, "cpu"), without=["sface"]).surrogates()
 
 
 def test_the_default_is_auto_whatever_is_asked(store: Store) -> None:
     for options in ({}, {"goal": "decoy"}, {"without": ["toy-a"]}):
         with Protector(store=store, **options, **SETTINGS) as protector:  # type: ignore[arg-type]
-            assert protector._method.name == "auto"
+            assert protector._parts.method.name == "auto"
 
 
 def test_a_search_that_starts_from_fast_ends_there_where_that_is_enough(strong: Store, pixels: np.ndarray) -> None:
@@ -146,8 +146,8 @@ def test_a_time_budget_is_shared_by_the_faces(store: Store, monkeypatch: pytest.
     """Of two faces the first may not take all of it: half of what is left each time."""
     given: list[float] = []
     with Protector("latent", store=store, time_budget=1000.0, attempts=1, **SETTINGS) as protector:
-        search = protector._method.search
-        monkeypatch.setattr(protector._method, "search", lambda one: (given.append(one.deadline - time.monotonic()), search(one))[1])
+        search = protector._parts.method.search
+        monkeypatch.setattr(protector._parts.method, "search", lambda one: (given.append(one.deadline - time.monotonic()), search(one))[1])
         protector.protect(toy_zoo.photo(640, 240, faces=2))
     first, second = given
     assert 300 < first <= 500 and 700 < second <= 1000  # what the machine itself takes is not the point

@@ -17,8 +17,8 @@ from faceprotect_sdk import Protector, RecogniserError, dlib_judge
 from faceprotect_sdk.align import CANONICAL_POINTS
 from faceprotect_sdk.faces import Face, turned
 from faceprotect_sdk.judge import given_judges, verdict
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import OnnxRecogniser, _boxed
-from faceprotect_sdk.room import EngineRoom
 
 
 def _fr_model(path: Path, size: int = 112) -> Path:
@@ -51,11 +51,11 @@ SPEC = {
 
 
 @pytest.fixture
-def room(store: Store) -> EngineRoom:
-    return EngineRoom(store, "cpu")
+def room(store: Store) -> EnginePool:
+    return EnginePool(store, "cpu")
 
 
-def test_an_onnx_file_with_a_specification(tmp_path: Path, room: EngineRoom, pixels: np.ndarray) -> None:
+def test_an_onnx_file_with_a_specification(tmp_path: Path, room: EnginePool, pixels: np.ndarray) -> None:
     model = _fr_model(tmp_path / "my-net.onnx")
     with pytest.raises(RecogniserError, match=r"my-net\.json"):
         given_judges([model], room)
@@ -78,14 +78,14 @@ def test_an_onnx_file_with_a_specification(tmp_path: Path, room: EngineRoom, pix
         ({"input": {"shape": [1, 3, 112, 112], "template": "who"}}, "unknown template"),
     ],
 )
-def test_bad_specifications_say_what_is_missing(tmp_path: Path, room: EngineRoom, change: dict, message: str) -> None:
+def test_bad_specifications_say_what_is_missing(tmp_path: Path, room: EnginePool, change: dict, message: str) -> None:
     model = _fr_model(tmp_path / "net.onnx")
     model.with_suffix(".json").write_text(json.dumps({**SPEC, **change}))
     with pytest.raises(RecogniserError, match=message):
         given_judges([model], room)
 
 
-def test_a_collection_gives_its_judges(tmp_path: Path, room: EngineRoom) -> None:
+def test_a_collection_gives_its_judges(tmp_path: Path, room: EnginePool) -> None:
     for name in ("one", "two"):
         _fr_model(tmp_path / f"{name}.onnx")
     models = {
@@ -117,7 +117,7 @@ def test_colour_order_and_range_are_applied(tmp_path: Path, pixels: np.ndarray) 
     assert boxed.embed(pixels, face).shape == (8,)
 
 
-def test_what_cannot_be_measured_is_matched(room: EngineRoom) -> None:
+def test_what_cannot_be_measured_is_matched(room: EnginePool) -> None:
     (judge,) = given_judges(["toy-judge"], room)
     assert verdict(judge, float("nan"), took_part=False).matched
     assert verdict(judge, judge.threshold, took_part=False).matched
@@ -195,7 +195,7 @@ def test_a_recogniser_of_boxes_sees_a_face_upright() -> None:
         np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-def test_mean_and_deviation_are_applied(tmp_path: Path, pixels: np.ndarray, room: EngineRoom) -> None:
+def test_mean_and_deviation_are_applied(tmp_path: Path, pixels: np.ndarray, room: EnginePool) -> None:
     place = Face((0, 0, 320, 240), CANONICAL_POINTS, 1.0)
     plain, scaled = (_fr_model(tmp_path / name) for name in ("plain.onnx", "scaled.onnx"))
     plain.with_suffix(".json").write_text(json.dumps(SPEC))
@@ -234,7 +234,7 @@ def test_a_face_that_only_the_detector_misses_is_still_matched(protector: Protec
     assert result.faces[1].matched
 
 
-def test_what_is_not_a_number_is_null_in_json(room: EngineRoom, protector: Protector, pixels: np.ndarray) -> None:
+def test_what_is_not_a_number_is_null_in_json(room: EnginePool, protector: Protector, pixels: np.ndarray) -> None:
     result = protector.protect(pixels)
     (judge,) = given_judges(["toy-judge"], room)
     face = replace(result.faces[0], verdicts=(verdict(judge, float("nan"), took_part=False),))

@@ -14,14 +14,14 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods import MAKEUP, SearchRequest, make_method
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 
 def difference(store: Store, look: str | None, **fields: object) -> np.ndarray:
     crop = np.full((1, 3, 256, 256), 0.5, np.float32)
     given = {"references": {}, "limits": dict.fromkeys(toy_zoo.SURROGATES, 0.5), "budget": 1e-3, "seed": 0, **fields}
     request = SearchRequest(crop, face_mask(), **given)  # type: ignore[arg-type]
-    return make_method(MAKEUP, EngineRoom(store, "cpu"), look=look).search(request).difference
+    return make_method(MAKEUP, EnginePool(store, "cpu"), look=look).search(request).difference
 
 
 def look_folder(path: Path) -> Path:

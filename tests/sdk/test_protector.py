@@ -15,6 +15,7 @@ import pytest
 import toy_zoo
 from PIL import Image
 
+from faceprotect_engines.backends.ort import provider_installed
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
@@ -82,7 +83,7 @@ def test_verdicts_are_those_of_the_encoded_bytes(store: Store, jpeg: Path) -> No
         result = protector.protect(jpeg)
         data = result.image or result.unconfirmed
         assert data is not None
-        judge = protector._panel()[0]
+        judge = protector._parts.judges()[0]
         first, second = load(jpeg).rgb8(), load(data).rgb8()
         place = judge.locate(first, protector.faces(jpeg)[0])
         expected = judge.similarity(judge.embed(first, place), judge.embed(second, place))
@@ -287,7 +288,7 @@ def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray, capsy
     assert result.to_json()["goal"] == "decoy"
     assert face.decoy in ("first", "second")
     for name in ("first", "second", "third"):
-        with Protector(store=protector._room.store, device="cpu", goal="decoy", decoy=name, installed_judges=False) as named:
+        with Protector(store=protector.pool.store, device="cpu", goal="decoy", decoy=name, installed_judges=False) as named:
             if name == "third":
                 with pytest.raises(UsageError, match="first, second"):
                     named.protect(pixels)
@@ -299,7 +300,7 @@ def test_towards_a_decoy(store: Store, tmp_path: Path, pixels: np.ndarray, capsy
     assert all(v.decoy is None for v in away.faces[0].verdicts)
     decoy = Image.open(tmp_path / "d" / "decoys" / f"{face.decoy}.png")
     with Protector(store=store, device="cpu", installed_judges=False) as plain:
-        judge = plain._panel()[0]
+        judge = plain._parts.judges()[0]
         wanted = judge.embed(np.asarray(decoy), CANONICAL_POINTS)
         likeness = [judge.similarity(wanted, judge.embed(load(r.image or b"").rgb8(), np.array(face.points))) for r in (result, away)]
     assert likeness[0] > likeness[1] + 0.1
@@ -366,8 +367,10 @@ def test_settings_out_of_range(store: Store) -> None:
     for settings in ({"strength": "huge"}, {"quality": 0}, {"attempts": 0}, {"method": "magic"}):
         with pytest.raises(UsageError):
             Protector(store=store, **settings)  # type: ignore[arg-type]
-    with Protector(store=store, device="nowhere") as protector, pytest.raises(DeviceUnavailable):
-        protector.faces(toy_zoo.photo())
+    for device in ("nowhere", "cuda"):  # at construction, not at the first photo
+        if device == "nowhere" or not provider_installed(device):
+            with pytest.raises(DeviceUnavailable, match=device):
+                Protector(store=store, device=device)
     with Protector(store=Store([]), device="cpu") as protector, pytest.raises(EngineNotFound):
         protector.faces(toy_zoo.photo())
 

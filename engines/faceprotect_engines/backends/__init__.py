@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +123,40 @@ LOADERS: dict[str, Loader] = {
 }
 
 
+def check_device(device: str) -> None:
+    """Raise DeviceUnavailable for a device that this version does not know, or whose runtime is not installed.
+
+    What is installed may still fail to start, which opening an engine finds out. Nothing heavy is imported but for "cuda", "tensorrt" and
+    "rtx", whose runtimes have to be asked.
+    """
+    _check_name(device)
+    if device == "cuda":
+        from faceprotect_engines.backends.ort import check_provider
+
+        check_provider(device)
+    elif device in ("tensorrt", "rtx"):
+        from faceprotect_engines.backends.tensorrt import load_library
+
+        load_library(device)
+    else:
+        module = device.partition(":")[0] if device.startswith("torch") else "onnxruntime"
+        extra = "export" if module == "torch" else "cpu"
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            raise DeviceUnavailable(
+                f"device '{device}' needs {module}, which is not installed", hint=f"Run: pip install 'faceprotect-sdk[{extra}]'"
+            )
+
+
+def _check_name(device: str) -> None:
+    if device not in LOADERS:
+        raise DeviceUnavailable(f"there is no device '{device}'; choose one of: {', '.join(LOADERS)}")
+
+
 def load_engine(
     manifest: Manifest, folder: Path, graph_folder: Callable[[], Path], device: str, threads: int | None, cache: Path, scratch: Scratch
 ) -> Engine:
     """Open a verified engine on `device`; raises DeviceUnavailable for a device that this version cannot run."""
-    known = ", ".join(LOADERS)
-    if device not in LOADERS:
-        raise DeviceUnavailable(f"there is no device '{device}'; choose one of: {known}")
+    _check_name(device)
     if threads is not None and threads < 1:
         raise DeviceUnavailable(f"threads is {threads}; give 1 or more, or None for every core")
     return LOADERS[device](LoadRequest(manifest, folder, graph_folder, threads, cache, scratch))

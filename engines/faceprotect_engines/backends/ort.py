@@ -131,12 +131,8 @@ def open_ort(manifest: Manifest, graph: Path, device: str, threads: int | None) 
     Raises DeviceUnavailable when the provider is missing or is not the one that really runs, EngineCorrupt when the
     graph cannot be loaded or differs from its manifest, GradientMissing when it lacks nothing but gradients.
     """
-    runtime = _runtime(device)
-    provider = PROVIDERS[device]
-    if provider not in runtime.get_available_providers():
-        raise DeviceUnavailable(
-            f"device '{device}' needs {provider}, which this onnxruntime does not have; run: {_INSTALL[device]}"
-        )
+    check_provider(device)
+    runtime, provider = _runtime(device), PROVIDERS[device]
     options = _options(runtime, threads, explicit=device != "cpu")
     bound = device != "cpu" and all(isinstance(size, int) for tensor in (*manifest.inputs, *manifest.outputs) for size in tensor.shape)
     try:
@@ -205,12 +201,21 @@ def _session(runtime: Any, graph: Path, options: Any, provider: str, recorded: b
     return runtime.InferenceSession(str(graph), sess_options=options, providers=[provider])
 
 
+def check_provider(device: str) -> None:
+    """Raise DeviceUnavailable unless an onnxruntime is installed that has the provider of `device` (it may still fail to start)."""
+    if PROVIDERS[device] not in _runtime(device).get_available_providers():
+        raise DeviceUnavailable(
+            f"device '{device}' needs {PROVIDERS[device]}, which this onnxruntime does not have; run: {_INSTALL[device]}"
+        )
+
+
 def provider_installed(device: str) -> bool:
     """Whether the installed onnxruntime has the provider of `device` (it may still fail to start)."""
     try:
-        return PROVIDERS[device] in _runtime(device).get_available_providers()
+        check_provider(device)
     except DeviceUnavailable:
         return False
+    return True
 
 
 def _runtime(device: str) -> Any:

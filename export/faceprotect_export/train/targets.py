@@ -38,7 +38,7 @@ from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
 from faceprotect_sdk.methods.base import STRENGTHS, SearchRequest
 from faceprotect_sdk.methods.search import Search
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 #: Groups of crops.
 SAVED_EVERY = 5
@@ -51,7 +51,7 @@ class Searcher:
     """One method's search as it ships, of crops instead of photos."""
 
     def __init__(self, method: str, steps: int, threads: int) -> None:
-        self.search = Search(method, EngineRoom(Store(), "cpu", threads))
+        self.search = Search(method, EnginePool(Store(), "cpu", threads))
         self.search.recipe["parameters"]["steps"] = steps
         self.strength, self.mask = STRENGTHS[method][STRENGTH], self.search.mask
 

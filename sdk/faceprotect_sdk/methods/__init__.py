@@ -8,29 +8,35 @@ from pathlib import Path
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.base import MAKEUP, STRENGTHS, Method, SearchRequest, SearchResult, Strength
 from faceprotect_sdk.methods.search import Search
-from faceprotect_sdk.room import EngineRoom
+from faceprotect_sdk.pool import EnginePool
 
 METHODS = tuple(STRENGTHS)
 #: What the curves of success over visible change put first (``benchmarks/RESULTS.md``).
 DEFAULT = "auto"
 
 __all__ = [
-    "DEFAULT", "MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "make_method", "strength_of",
+    "DEFAULT", "MAKEUP", "METHODS", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "check_method", "make_method",
+    "strength_of",
 ]  # fmt: skip
 
 
 def make_method(
-    name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
+    name: str, room: EnginePool, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
 ) -> Method:
     """The method called ``name``, with the surrogates in further folders and without the named shipped ones; ``look`` of makeup.
 
     Raises UsageError for an unknown name.
     """
+    check_method(name, look)
+    return Search(name, room, surrogates, without, look)
+
+
+def check_method(name: str, look: str | None = None) -> None:
+    """Raise UsageError for an unknown method, or a look for one that has none."""
     if name not in METHODS:
         raise UsageError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}")
     if look is not None and name != MAKEUP:
         raise UsageError(f"'{name}' has no looks", hint=f"Use method='{MAKEUP}', look='{look}'")
-    return Search(name, room, surrogates, without, look)
 
 
 def strength_of(method: str, strength: str | Strength) -> Strength:

@@ -72,7 +72,7 @@ class SearchRequest:
     from a decoy's.
     ``limits``: surrogate name to the similarity to get below; ``origins``: to that of the photo as it is, where that is
     not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps). ``decoy``: name of the face to be taken for, if
-    there is one. ``deadline``: time.monotonic() after which the search ends with what it has.
+    there is one. ``deadline``: time.monotonic() after which the search ends with what it has. ``check``: called before every run of an engine; what it raises ends the search.
     """
 
     crop: NDArray[np.float32]
@@ -85,6 +85,7 @@ class SearchRequest:
     origins: Mapping[str, float] = field(default_factory=dict)
     decoy: str | None = None
     deadline: float = math.inf
+    check: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ class Method(Protocol):
 
     def identities(self) -> Sequence[frozenset[str]]:
         """What the surrogates, and recognisers that the method has learnt from, are known by; read from manifests without opening them."""
+        ...
+
+    def engines(self) -> Sequence[str]:
+        """Names of the engines that a search runs, beside the surrogates."""
         ...
 
     def search(self, request: SearchRequest) -> SearchResult:

@@ -26,6 +26,7 @@ and takes ``difference`` from it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import EngineNotFound
 from faceprotect_engines.recipe import ExtraSurrogate, Progress, load_recipe, run_recipe
 from faceprotect_engines.recipe_schema import DescendStage, parse_recipe
 from faceprotect_sdk.align import CROP
+from faceprotect_sdk.cancel import Check, Watched
 from faceprotect_sdk.errors import RecogniserError, UsageError
 from faceprotect_sdk.mask import Region, face_mask
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
 from faceprotect_sdk.panel import joining, panel
+from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
-from faceprotect_sdk.room import EngineRoom
 
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
@@ -56,10 +59,10 @@ _NOT_IN_USE = 2.0
 
 
 class Search:
-    """The method ``name`` over the engines of a room."""
+    """The method ``name`` over the engines of a pool. Several threads may search at once; what is read or opened at first use is shared."""
 
     def __init__(
-        self, name: str, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
+        self, name: str, room: EnginePool, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
     ) -> None:
         """``look``: of those that the recipe's engine has (default: its first).
 
@@ -77,6 +80,7 @@ class Search:
         self._joined: tuple[str | Path, ...] | None = None
         self._recipe: dict[str, Any] | None = None
         self._own: tuple[EngineRecogniser, ...] | None = None
+        self._opening = threading.RLock()
         self._extra: tuple[EngineRecogniser, ...] = ()
 
     @property
@@ -138,13 +142,18 @@ class Search:
 
     def surrogates(self) -> tuple[EngineRecogniser, ...]:
         """Those of the step engine that are in use, in its order, then those that were fetched, then those of further folders."""
+        with self._opening:
+            return self._opened()
+
+    def _opened(self) -> tuple[EngineRecogniser, ...]:
         if self._own is None:
             used, joining = self._used(), self._joining
             if not used and not joining:
                 raise UsageError("no surrogate is left to search on", hint="Leave out fewer, or name your own: surrogates=[DIR]")
-            self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
-            self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
-            _check_names([one.name for one in self._own + self._extra])
+            own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
+            extra = tuple(self._joins(engine, len(joining)) for engine in joining)
+            _check_names([one.name for one in own + extra])
+            self._own, self._extra = own, extra
         return self._own + self._extra
 
     def identities(self) -> tuple[frozenset[str], ...]:
@@ -166,6 +175,10 @@ class Search:
             return any("goal" in stage["inputs"] for stage in self.recipe["stages"])
         return name in self._panel and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
 
+    def engines(self) -> list[str]:
+        """Those of the recipe's stages."""
+        return list(dict.fromkeys(str(stage["engine"]) for stage in self.recipe["stages"]))
+
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
         self.surrogates()
@@ -174,7 +187,7 @@ class Search:
 
         result = run_recipe(
             self.recipe,
-            self._room,
+            self._room if request.check is None else _watched(self._room, request.check),
             self._arrays(request),
             seed=request.seed,
             parameters={"budget": budget} if "budget" in self.recipe.get("parameters", ()) else None,
@@ -249,6 +262,10 @@ class Search:
                 "Make one: faceprotect-sdk export surrogate MODEL.onnx -o DIR"
             )
         return EngineRecogniser(engine, self._room.manifest(folder))
+
+
+def _watched(engines: EnginePool, check: Check) -> Callable[[str], Engine]:
+    return lambda name: Watched(engines(name), check)
 
 
 def _counted(recipe: Mapping[str, Any], report: Callable[[int, int], None] | None) -> Callable[[Progress], None]:

@@ -1,0 +1,58 @@
+"""State of the whole process that several threads want changed for a while.
+
+Two overlapping blocks that each put back what they found leave the wrong value for good where the one that began first also ends first
+(``threadpoolctl`` and ``warnings.catch_warnings`` both do): the second has found, and puts back, what the first had set.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+
+from threadpoolctl import threadpool_limits
+
+
+class Shared:
+    """A context that the first thread inside puts in force, and the last one to leave takes back."""
+
+    def __init__(self, start: Callable[[], Callable[[], object]]) -> None:
+        """``start`` changes the state, and returns what puts it back, to be called by any thread."""
+        self._start = start
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._restore: Callable[[], object] | None = None
+
+    def __enter__(self) -> None:
+        """Change the state, unless it is changed already."""
+        with self._lock:
+            if not self._inside:
+                self._restore = self._start()
+            self._inside += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Put it back, if nobody else is inside."""
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._restore is not None:
+                restore, self._restore = self._restore, None
+                restore()
+
+
+def _one_blas_thread() -> Callable[[], object]:
+    restore: Callable[[], object] = threadpool_limits(1, user_api="blas").restore_original_limits
+    return restore
+
+
+def _ignore_warnings() -> Callable[[], object]:
+    caught = warnings.catch_warnings()
+    caught.__enter__()
+    warnings.simplefilter("ignore")
+    return lambda: caught.__exit__(None, None, None)
+
+
+#: What libraries warn of while they read a file that may be anything: what matters of it is said otherwise.
+NO_WARNINGS = Shared(_ignore_warnings)
+#: BLAS' threads spin after a product, on the cores that the engine's next run needs: a step took nearly twice as long.
+ONE_BLAS_THREAD = Shared(_one_blas_thread)
