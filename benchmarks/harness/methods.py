@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk import Protector
+from faceprotect_sdk import Protector, Settings
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UsageError
@@ -65,11 +65,12 @@ class Runner:
             name = setting.method if setting.method in METHODS else "latent"
             self.method = make_method(name, self.room, [Path(s) for s in setting.surrogates], setting.without)
             if setting.method in METHODS and goal.kind == "dodge":
-                self._protector = Protector(
+                settings = Settings(
                     setting.method, device, strength=setting.strength, look=setting.look, surrogates=setting.surrogates,
                     without=setting.without, installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads,
-                    store=self.store, even_covered=True,  # every photo counts
+                    even_covered=True,  # every photo counts
                 )  # fmt: skip
+                self._protector = Protector(settings, store=self.store)
 
     def close(self) -> None:
         """Release engines and scratch."""

@@ -17,7 +17,10 @@ Check = Callable[[], None]
 
 
 def check_of(cancel: Cancel | None, closing: threading.Event) -> Check:
-    """Raises Cancelled once ``cancel`` says so, or the protector is ``closing``; raises UsageError for what is neither event nor function."""
+    """A check that raises Cancelled once ``cancel`` says so, or the protector is ``closing``.
+
+    Raises UsageError for what is neither an event nor a function.
+    """
     asked = cancel.is_set if isinstance(cancel, threading.Event) else cancel
     if asked is not None and not callable(asked):
         raise UsageError(f"cancel must be a threading.Event or a function, got {cancel!r}")

@@ -13,7 +13,7 @@ from faceprotect_sdk import __version__
 from faceprotect_sdk.cli_engines import benchmark, doctor, engines
 from faceprotect_sdk.cli_export import export
 from faceprotect_sdk.cli_help import GroupedCommand
-from faceprotect_sdk.cli_options import FILE, device_options, faces_option, json_option, panel_options, quiet_option
+from faceprotect_sdk.cli_options import FILE, device_options, faces_option, json_option, panel_options, quiet_option, settings_of
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.cli_report import guarded, show_check, show_faces, show_failure, unforeseen
@@ -50,14 +50,7 @@ def check(original: Path, protected: Path, as_json: bool, quiet: bool, faces: st
     from faceprotect_sdk.protector import Protector
 
     def one() -> tuple[int, dict[str, Any]]:
-        with Protector(
-            device=options["device"],
-            surrogates=options["surrogates"],
-            without=options["without"],
-            judges=options["judge"],
-            installed_judges=options["installed_judges"],
-            threads=options["threads"],
-        ) as protector:
+        with Protector(settings_of(options)[0]) as protector:
             line.start(str(protected))
             result = protector.check(original, protected, faces=faces, progress=line.update)
         line.clear()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faceprotect_sdk.cli_help import GroupedCommand, option
 from faceprotect_sdk.write import Destination
 
+if TYPE_CHECKING:
+    from faceprotect_sdk.settings import Settings
+
+#: Options that are called otherwise than the setting that they make.
+_OF_SETTINGS = {"judge": "judges"}
 #: A file or folder, looked at by the code that reads it: one that cannot be read ends its own input, not the whole batch.
 FILE = click.Path(path_type=Path, readable=False)
 #: Where something is to be written; a slash at the end means a folder.
@@ -42,6 +48,17 @@ def panel_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(RECOGNISERS, *names, **settings)(command)
     return command
+
+
+def settings_of(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Settings by the options of a command, and the options that are none of them; raises UsageError for a value out of range."""
+    from faceprotect_sdk.settings import Settings
+
+    names = {field.name for field in fields(Settings)}
+    named = {_OF_SETTINGS.get(name, name): value for name, value in options.items()}
+    return Settings(**{name: value for name, value in named.items() if name in names}), {
+        name: value for name, value in named.items() if name not in names
+    }
 
 
 faces_option = option(

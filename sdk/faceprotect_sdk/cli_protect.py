@@ -19,6 +19,7 @@ from faceprotect_sdk.cli_options import (
     json_option,
     panel_options,
     quiet_option,
+    settings_of,
 )
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_report import emit, guarded, left_out_json, show_left_out, show_protect
@@ -136,7 +137,9 @@ def protect(photos: tuple[Path, ...], output: Destination | None, recursive: boo
             emit(left_out_json(photo, why))
     not_to_replace = [photo for photo in photos if left_out.get(photo) != MARKED]
     codes: list[int] = []
-    with ProtectFiles(not_to_replace, output=output, **options) as job, ProgressLine("photo", len(photos_left), quiet=quiet) as line:
+    settings, others = settings_of(options)
+    line = ProgressLine("photo", len(photos_left), quiet=quiet)
+    with ProtectFiles(not_to_replace, settings, output=output, **others) as job, line:
         for photo in photos_left:
 
             def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:

@@ -35,7 +35,10 @@ class Gate:
                 self._changed.notify_all()
 
     def shut(self) -> None:
-        """Let nobody in any more, and wait until the last is out. Raises UsageError to a thread that is inside: it would wait for itself."""
+        """Let nobody in any more, and wait until the last is out.
+
+        Raises UsageError in a thread that is inside: it would wait for itself.
+        """
         with self._changed:
             if threading.get_ident() in self._inside:
                 raise UsageError("close() was called from within a call that it would have to wait for", hint="Call it once that has ended")

@@ -19,8 +19,9 @@ from faceprotect_sdk.faces import Face
 from faceprotect_sdk.photo import LargePhoto, Photo, open_photo
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protector import Protector
-from faceprotect_sdk.result import Goal, ProtectResult
+from faceprotect_sdk.result import ProtectResult
 from faceprotect_sdk.selection import Selection
+from faceprotect_sdk.settings import Settings
 from faceprotect_sdk.sheet import sheet_bytes, sheet_of
 from faceprotect_sdk.walk import STREAM
 from faceprotect_sdk.write import Destination, check_output, for_several, output_path, sheet_path, sweep, write_atomic
@@ -55,30 +56,17 @@ class ProtectFiles:
     def __init__(
         self,
         photos: Sequence[Path],
+        settings: Settings,
         *,
         output: Destination | None,
-        method: str,
-        goal: Goal,
-        decoy: str | None,
-        strength: str,
-        look: str | None,
         seed: int,
-        quality: int,
         force: bool,
         keep_unconfirmed: bool,
         again: bool,
         write_others: bool,
         sheet: Destination | None,
         faces: Selection,
-        surrogates: Sequence[Path],
-        without: Sequence[str],
-        judge: Sequence[str],
-        installed_judges: bool,
-        time_budget: float | None,
-        even_covered: bool,
         engines: Path | None,
-        device: str,
-        threads: int | None,
     ) -> None:
         """``photos``: all inputs, none of which may be an output. The rest are the options of the command."""
         self._inputs = {photo.absolute() for photo in photos}
@@ -89,23 +77,7 @@ class ProtectFiles:
         self._asked = Asked(faces=faces, seed=seed, again=again, write_others=write_others)
         if sheet is not None and len(photos) > 1:
             for_several(sheet, "--sheet")
-        self._protector = Protector(
-            method,
-            device,
-            goal=goal,
-            decoy=decoy,
-            strength=strength,
-            look=look,
-            surrogates=surrogates,
-            without=without,
-            judges=judge,
-            installed_judges=installed_judges,
-            quality=quality,
-            time_budget=time_budget,
-            even_covered=even_covered,
-            threads=threads,
-            store=_store(engines),
-        )
+        self._protector = Protector(settings, store=_store(engines))
 
     def __enter__(self) -> ProtectFiles:
         """Itself."""

@@ -60,7 +60,8 @@ class Protector:
         """Remember the settings; engines are opened at first use.
 
         ``settings``: a :class:`Settings`, or the name of a method; ``changes``: fields of Settings by their names, in place of those:
-        ``Protector("fast", strength="low")``, ``Protector(method="fast", device="cpu")``, ``Protector(settings, quality=90)``. ``store``: where engines are, by default those that ship.
+        ``Protector("fast", strength="low")``, ``Protector(method="fast", device="cpu")``, ``Protector(settings, quality=90)``.
+        ``store``: where engines are, by default those that ship.
         ``pool``: open engines that are shared with other protectors, and stay open when this one closes; store, device and threads are
         then the pool's. Raises UsageError for a value out of range, DeviceUnavailable for a device that cannot be.
         """

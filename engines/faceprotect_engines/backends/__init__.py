@@ -37,7 +37,8 @@ class LoadRequest:
         if key not in self.manifest.files:
             raise EngineNotFound(
                 f"engine '{self.manifest.name}' has no '{key}' file in {self.folder}",
-                hint=f"Use another device=, or build the engine in a checkout: python -m faceprotect_export.zoo {self.manifest.name} --program",
+                hint="Use another device=, or build the engine in a checkout: "
+                f"python -m faceprotect_export.zoo {self.manifest.name} --program",
             )
         return self.manifest.files[key].path
 

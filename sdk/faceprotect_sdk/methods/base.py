@@ -72,7 +72,8 @@ class SearchRequest:
     from a decoy's.
     ``limits``: surrogate name to the similarity to get below; ``origins``: to that of the photo as it is, where that is
     not 1. ``budget``: the largest penalty. ``progress``: called with (step, steps). ``decoy``: name of the face to be taken for, if
-    there is one. ``deadline``: time.monotonic() after which the search ends with what it has. ``check``: called before every run of an engine; what it raises ends the search.
+    there is one. ``deadline``: time.monotonic() after which the search ends with what it has. ``check``: called before every run of an
+    engine; what it raises ends the search.
     """
 
     crop: NDArray[np.float32]
