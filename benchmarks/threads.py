@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.provenance import command_line, environment
-
 from faceprotect_sdk import EnginePool, Protector
+from harness.provenance import command_line, environment
 
 #: Photos before which memory is still being taken for good: engines, arenas, caches.
 SETTLED = 10

@@ -16,6 +16,7 @@ from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.cancel import Cancel, check_of
 from faceprotect_sdk.canvas import canvas_of
 from faceprotect_sdk.check import check_photos
+from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.gate import Gate
@@ -26,6 +27,7 @@ from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load, open_pho
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protection import Call, protect_photo
+from faceprotect_sdk.reencode import encode_again
 from faceprotect_sdk.result import CheckResult, ProtectResult
 from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.settings import Changes, Settings, seconds
@@ -187,6 +189,21 @@ class Protector:
             )
 
         return in_order(one, photos, whole("workers", workers, 1))
+
+    def encode(
+        self, result: ProtectResult, original: PhotoLike, container: str, quality: int = DEFAULT_QUALITY
+    ) -> ProtectResult:
+        """A protected photo in another container or quality, scored anew: verdicts belong to the bytes that they were made on.
+
+        ``result``: of :meth:`protect`, protected; ``original``: the photo that it was made from, with which the new bytes are compared.
+        ``container``: "JPEG", "PNG", "WEBP", "AVIF" or "HEIC"; ``quality``: of the lossy ones. Nothing is searched: where a recogniser
+        matches the new bytes, the status of what comes back is "still_matched", and its ``image`` None; the result that was given stays
+        as good as it was. Encoding twice loses a little: to go out in that container anyway, give the original in it.
+
+        Raises NotProtected for a result that is none, UsageError for another original or a container that cannot have the photo.
+        """
+        with self._call():
+            return encode_again(self._parts, result, open_photo(original), container, quality)
 
     def check(
         self, original: PhotoLike, protected: PhotoLike, *, faces: Selection = "all", progress: ProgressCallback | None = None

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from faceprotect_sdk.errors import ExitCode, NoFace, NotProtected
 from faceprotect_sdk.quality import Quality
 
@@ -145,6 +148,18 @@ class ProtectResult:
     def protected(self) -> bool:
         """Whether every selected face is protected and confirmed."""
         return self.status == "protected"
+
+    @property
+    def pixels(self) -> NDArray[np.uint8] | None:
+        """Upright uint8 RGB [H, W, 3] as decoded from ``image``, anew at every access; None where that is None.
+
+        These are for showing: encode them otherwise, and no verdict holds. :meth:`Protector.encode` makes and scores other bytes.
+        """
+        if self.image is None:
+            return None
+        from faceprotect_sdk.photo import load
+
+        return load(self.image).rgb8()
 
     @property
     def matched_faces(self) -> tuple[FaceResult, ...]:

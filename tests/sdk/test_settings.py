@@ -1,0 +1,61 @@
+"""One list of settings, however it is given."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faceprotect_engines.store import Store
+from faceprotect_sdk import Protector, Settings, UsageError
+from faceprotect_sdk.cli_options import settings_of
+from faceprotect_sdk.settings import Changes
+
+
+def test_every_field_can_be_given_by_its_name() -> None:
+    assert set(Changes.__annotations__) == {field.name for field in fields(Settings)}
+
+
+def test_settings_methods_and_names_are_one(store: Store) -> None:
+    wanted = Settings("latent", "cpu", strength="low", quality=90)
+    for protector in (
+        Protector(wanted, store=store),
+        Protector("latent", "cpu", strength="low", quality=90, store=store),
+        Protector(method="latent", device="cpu", strength="low", quality=90, store=store),
+        Protector(Settings("latent", quality=90), device="cpu", strength="low", store=store),
+    ):
+        assert protector.settings == wanted
+    assert wanted.but(quality=80).quality == 80
+    assert wanted.quality == 90
+    with pytest.raises(FrozenInstanceError):
+        wanted.quality = 3  # type: ignore[misc]
+    with pytest.raises(TypeError, match="wishes"):
+        Protector(wishes=3)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="twice"):
+        Protector("latent", method="auto", store=store)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "magic"}, {"strength": "huge"}, {"goal": "impersonate"}, {"decoy": "1"}, {"quality": 0}, {"attempts": 0},
+        {"threads": 0}, {"time_budget": 0}, {"surrogates": "folder"}, {"look": "natural"}, {"quality": "95"}, {"without": None},
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_when_it_is_said(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Settings(**wrong)
+
+
+def test_lists_become_tuples_so_that_settings_can_be_compared_and_kept() -> None:
+    settings = Settings(judges=["dlib"], surrogates=[Path("x")])
+    assert settings == Settings(judges=("dlib",), surrogates=(Path("x"),))
+    assert len({settings, settings.but(judges=["dlib"])}) == 1
+
+
+def test_the_command_lines_options_become_settings() -> None:
+    settings, others = settings_of({"judge": ("a",), "method": "fast", "force": True, "even_covered": True})
+    assert settings == Settings("fast", judges=["a"], even_covered=True)
+    assert others == {"force": True}
