@@ -95,9 +95,9 @@ def test_a_pool_opens_each_engine_once_for_all(store: Store, pixels: np.ndarray,
 
     monkeypatch.setattr(Store, "open", open_engine)
     with EnginePool(store, "cpu") as pool:
-        with Protector("latent", pool=pool, installed_judges=False) as one, Protector("auto", pool=pool, installed_judges=False) as other:
-            with ThreadPoolExecutor(4) as threads:
-                results = list(threads.map(lambda p: p.protect(pixels), (one, other, one, other)))
+        one, other = (Protector(method, pool=pool, installed_judges=False) for method in ("latent", "auto"))
+        with one, other, ThreadPoolExecutor(4) as threads:
+            results = list(threads.map(lambda p: p.protect(pixels), (one, other, one, other)))
         assert len(opened) == len(set(opened))
         assert {"face-detector", "latent-step", "toy-judge"} <= set(opened)
         assert results[0].image == results[2].image
