@@ -134,7 +134,7 @@ def test_a_gradient_that_the_graph_has_not_comes_from_torch(tmp_path: Path, monk
     toy_models.step(tmp_path / "whole" / "step", directions)
     toy_models.step(tmp_path / "step", directions)
     without_gradient(tmp_path / "step")
-    with pytest.raises(GradientMissing, match=r"grad_offset.*export it again.*no torch program"):
+    with pytest.raises(GradientMissing, match=r"grad_offset.*no torch program.*export it again"):
         Store([tmp_path], tmp_path / "cache").open("step", "auto")
     export_step(tmp_path / "step", directions, positional=False, as_dict=True)
     store = Store([tmp_path], tmp_path / "cache")
@@ -157,7 +157,7 @@ def test_exhausted_memory_is_said(tmp_path: Path) -> None:
     toy_models.save(tmp_path / "glutton", nodes, {"x": (2,)}, {"y": ()}, {})
     with Store([tmp_path], tmp_path / "cache").open("glutton") as engine:  # type: ignore[attr-defined]
         assert engine.run({"x": np.array([2, 3], np.float32)})["y"] == 0
-        with pytest.raises(OutOfMemory, match="glutton.*--threads 1"):
+        with pytest.raises(OutOfMemory, match="glutton.*threads=1"):
             engine.run({"x": np.array([1e6, 1e7], np.float32)})
 
 
