@@ -23,7 +23,7 @@ import click
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.store import ZOO
 from faceprotect_sdk.errors import FaceprotectError, exit_code_of
-from faceprotect_sdk.protector import ATTEMPTS
+from faceprotect_sdk.settings import ATTEMPTS
 from harness import variants
 from harness.measure import Look
 from harness.pairs import read_pairs

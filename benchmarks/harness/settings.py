@@ -11,7 +11,7 @@ from typing import Any, Literal
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods import MAKEUP, METHODS, STRENGTHS, strength_of
 from faceprotect_sdk.methods.base import Strength
-from faceprotect_sdk.protector import ATTEMPTS
+from faceprotect_sdk.settings import ATTEMPTS
 from harness.pixels import ATTACKS
 
 GoalKind = Literal["dodge", "decoy", "impersonate"]
