@@ -25,6 +25,7 @@ from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.joined import ExtraSurrogate, Panel
 from faceprotect_engines.optimise import make_optimiser
+from faceprotect_engines.philox import Purpose, Stream
 from faceprotect_engines.recipe_schema import ConstraintPlan, DescendStage
 from faceprotect_engines.spec import Array
 
@@ -86,7 +87,7 @@ def descend(
     stage: DescendStage,
     engines: Callable[[str], Engine],
     arrays: Mapping[str, Array],
-    generator: np.random.Generator,
+    stream: Stream,
     surrogates: Sequence[ExtraSurrogate] = (),
     progress: Callable[[Progress], None] | None = None,
     index: int = 0,
@@ -99,7 +100,7 @@ def descend(
     that run at once.
     """
     with closing(Panel(surrogates, workers)) as panel:
-        run = _Run(stage, engines, arrays, generator, panel, index, deadline)
+        run = _Run(stage, engines, arrays, stream, panel, index, deadline)
         return run.free(progress) if stage.constraint is None else run.constrained(stage.constraint, progress)
 
 
@@ -111,12 +112,12 @@ class _Run:
         stage: DescendStage,
         engines: Callable[[str], Engine],
         arrays: Mapping[str, Array],
-        generator: np.random.Generator,
+        stream: Stream,
         panel: Panel,
         index: int,
         deadline: float,
     ) -> None:
-        self.stage, self.arrays, self.generator, self.index, self.deadline = stage, arrays, generator, index, deadline
+        self.stage, self.arrays, self.stream, self.index, self.deadline = stage, arrays, stream, index, deadline
         self.where = f"stage {index} (descend {stage.engine})"
         self.engine = engines(stage.engine)
         self.panel, self.surrogates = panel, panel.surrogates
@@ -145,7 +146,7 @@ class _Run:
         """`steps` updates without a constraint, then one clean run for what is kept."""
         stage, trace, stop = self.stage, [], "steps"
         for step in range(stage.steps):
-            drawn = self._draw(clean=False)
+            drawn = self._draw(step)
             outputs = self.engine.run(self._feeds(drawn, None, None), self._asked((stage.gradient, *stage.until)))
             clean = drawn is None or drawn.clean
             trace.append({"stage": self.index, "step": step, "clean": clean, **_scalars(outputs)})
@@ -157,7 +158,7 @@ class _Run:
             if self._late():
                 stop = "time"
                 break
-        kept = self._kept(self.engine.run(self._feeds(self._draw(clean=True), None, None), list(stage.keep))) if stage.keep else {}
+        kept = self._kept(self.engine.run(self._feeds(self._plain_draw(), None, None), list(stage.keep))) if stage.keep else {}
         return Descent({stage.array: self.variable, **kept}, trace, stop, None)
 
     def constrained(self, plan: ConstraintPlan, progress: Callable[[Progress], None] | None) -> Descent:
@@ -182,7 +183,7 @@ class _Run:
             self._look(plan, state, limit, self._plain_draw(), last=True)
         for step in range(steps):
             last = step == steps - 1 or self._late()
-            seen = self._look(plan, state, limit, self._draw(clean=last), last)
+            seen = self._look(plan, state, limit, self._plain_draw() if last else self._draw(step), last)
             row = {"stage": self.index, "step": step, "clean": seen.clean, **seen.row}
             trace.append(row)
             if seen.clean:
@@ -224,7 +225,7 @@ class _Run:
                 break
             scale = (low + high) / 2
             self.variable = np.asarray(scale * farthest, farthest.dtype)
-            seen = self._look(plan, state, limit, self._draw(clean=True), last=True)
+            seen = self._look(plan, state, limit, self._plain_draw(), last=True)
             passed = seen.row["worst_excess"] <= 0
             rows.append({"stage": self.index, "clean": True, "scale": scale, "passed": passed, **seen.row})
             low, high = (low, scale) if passed else (scale, high)
@@ -285,7 +286,7 @@ class _Run:
         """Start plus noise: the gradient of a similarity to oneself is zero at the start itself."""
         if not self.stage.start_std:
             return start
-        noise = self.generator.standard_normal(start.shape) * self.stage.start_std
+        noise = self.stage.start_std * self.stream.normal(start.shape, 0, Purpose.START)
         return np.asarray(start + noise, dtype=start.dtype)
 
     def _limit(self, plan: ConstraintPlan) -> Array:
@@ -315,7 +316,7 @@ class _Run:
         )
         return low, high
 
-    def _draw(self, clean: bool) -> Draw | None:
+    def _draw(self, step: int) -> Draw | None:
         plan = self.stage.draws
         if plan is None:
             return None
@@ -323,11 +324,10 @@ class _Run:
         channels = self.engine.spec.input(plan.noise).shape[1]
         if size is None or channels is None:
             raise RecipeError(f"{self.where}: draws need a fixed size of the inputs '{plan.rows}' and '{plan.noise}'")
-        drawn = draw(plan.settings, size, self.generator, channels)
-        return self._plain_draw() if clean and not drawn.clean else drawn
+        return draw(plan.settings, size, self.stream, step, channels)
 
     def _plain_draw(self) -> Draw | None:
-        """The identity, where the stage draws at all; takes nothing from the generator."""
+        """The identity, where the stage draws at all."""
         plan = self.stage.draws
         if plan is None:
             return None

@@ -14,6 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.philox import Purpose, philox
 from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
@@ -349,7 +350,8 @@ def _name(look: str | Path | None) -> str | None:
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:
     """A seed of its own for every face and attempt."""
-    return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+    low, high = philox((face, attempt, int(Purpose.FACE), 0), (seed % 2**32, seed // 2**32)).ravel()[:2].tolist()
+    return int(low + (high << 32)) >> 1
 
 
 def _leave_out_matched(sessions: Sequence[FaceSession]) -> bool:
