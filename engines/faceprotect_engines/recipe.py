@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from faceprotect_engines.descend import Descent, Progress, descend, gather
+from faceprotect_engines.descend import Descent, descend
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.evaluate import Progress, gather
 from faceprotect_engines.joined import ExtraSurrogate
 from faceprotect_engines.philox import Stream
 from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
