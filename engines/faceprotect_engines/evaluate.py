@@ -65,7 +65,8 @@ class Look:
 class Evaluator:
     """What stays the same in one descent: engine, constant feeds, bounds, random numbers, joined recognisers; and their last pull.
 
-    `deadline`: no step begins after it (time.monotonic). `pulls`: gradients [1,3,S,S] of the joined recognisers at the last image.
+    `deadline`: no step begins after it (time.monotonic). `pulls`: gradients [1,3,S,S] of the joined recognisers at what they saw last, and
+    `through`: the draw through which they saw the image.
     """
 
     stage: DescendStage
@@ -77,6 +78,7 @@ class Evaluator:
     deadline: float = math.inf
     report: Callable[[Progress], None] | None = None
     pulls: list[Array] = field(default_factory=list)
+    through: Draw | None = None
 
     def __post_init__(self) -> None:
         """Raise RecipeError for an array, an input or an output that is not there."""
@@ -218,19 +220,18 @@ class Evaluator:
             total = np.zeros_like(self.pulls[0])
             for weight, pull in zip(state.weights[own:], self.pulls, strict=True):
                 total += np.float32(share * weight) * pull
-            feeds[self._pulled] = total
+            feeds[self._pulled] = total if self.through is None else self.through.pull_back(total)
         return feeds
 
     def _joined(self, outputs: Mapping[str, Array], drawn: Draw | None) -> Array:
-        """Similarities [J] that the joined recognisers find in the image just run; their gradients to it are kept for the next step."""
+        """Similarities [J] that the joined recognisers find in the image just run; their gradients are kept for the next step."""
         plan = self.stage.join
         if not self.panel.surrogates or plan is None:
             return np.zeros(0, np.float32)
-        drawn = None if drawn is None or drawn.clean else drawn
+        self.through = None if drawn is None or drawn.clean else drawn
         image = self.arrays[plan.original] + outputs[plan.difference]
-        found = self.panel.look(image if drawn is None else drawn.apply(image))
-        pulls = [one["grad_image"] for one in found]
-        self.pulls = pulls if drawn is None else [drawn.pull_back(pull) for pull in pulls]
+        found = self.panel.look(image if self.through is None else self.through.apply(image))
+        self.pulls = [one["grad_image"] for one in found]
         return np.array([np.ravel(one["similarity"])[0] for one in found], np.float32)
 
 
