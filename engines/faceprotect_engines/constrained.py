@@ -111,7 +111,7 @@ def bisect(evaluator: Evaluator, law: Law, found: Found) -> tuple[Found, Rows]:
         if evaluator.late:
             break
         scale = (low + high) / 2
-        seen = law.look(evaluator, found.state, np.asarray(scale * farthest, farthest.dtype))
+        seen = law.look(evaluator, found.state, evaluator.bounded(np.asarray(scale * farthest, farthest.dtype)))
         rows.append({"stage": evaluator.index, "clean": True, "scale": scale, "passed": seen.passes, **seen.row})
         low, high = (low, scale) if seen.passes else (scale, high)
         best = seen if seen.passes and seen.penalty < best.penalty else best
@@ -128,7 +128,7 @@ def fit(evaluator: Evaluator, law: Law, found: Found) -> tuple[Found, Rows]:
         if evaluator.late:
             break
         scale = fitting(law.plan.settings, found.last.penalty)
-        variable = np.asarray(scale * found.last.variable, found.last.variable.dtype)
+        variable = evaluator.bounded(np.asarray(scale * found.last.variable, found.last.variable.dtype))
         seen = law.look(evaluator, found.state, variable)
         state, verdict = law.judge(found.state, seen)
         rows.append({"stage": evaluator.index, "clean": True, "scale": scale, "passed": verdict.passed, **seen.row})
