@@ -11,7 +11,7 @@ from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.room import EngineRoom
 
 METHODS = tuple(STRENGTHS)
-#: What the curves of success over visible change put first (``benchmarks/RESULTS.md``).
+#: What the curves of success over visible change put first (``docs/diary.md``).
 DEFAULT = "auto"
 
 __all__ = [

@@ -46,10 +46,10 @@ from faceprotect_sdk.room import EngineRoom
 
 #: The goal of going away from oneself, as engines with goals call it.
 DODGE = "dodge"
-#: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``weights/README.md``).
+#: Of the budget of ``makeup``, what its pass of ``fast`` is asked to spend (``docs/training.md``).
 UNSEEN = 0.6
 #: Of the budget, what is left of it for each recogniser that joins beyond the first: the more of them a search knows, the less change it
-#: takes to be taken for a stranger by one that it does not know (``benchmarks/RESULTS.md``).
+#: takes to be taken for a stranger by one that it does not know (``docs/diary.md``).
 FURTHER = 0.9
 #: A limit that every cosine is below: the interpreter then gives the surrogate no weight.
 _NOT_IN_USE = 2.0
