@@ -70,7 +70,8 @@ def run_recipe(
 ) -> RecipeResult:
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
-    recipe: JSON document (recipe_schema.py), or what has been read of one.  engines: name -> open engine; engines stay open, the caller closes them.
+    recipe: JSON document (recipe_schema.py), or what has been read of one, with `parameters` applied to it.  engines: name -> open
+    engine; engines stay open, the caller closes them.
     arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join, at
     run time, the descents with "join".  progress: called after every map and every descend step; what it raises ends the run.
     deadline: time.monotonic() after which descents end with what they have found.  workers: joined recognisers on the CPU that run at

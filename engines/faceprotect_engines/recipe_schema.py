@@ -204,9 +204,9 @@ def _check_schema(document: Any) -> None:
     found = document.get("schema")
     if found == 1:
         raise RecipeError(
-            f'recipe: schema is 1, this version reads {SCHEMA}. Export it again, or write "schema": {SCHEMA} and state in the recipe what the '
-            'program knew before: "strengths", "budgets" (budget and unseen_budget), "attempts" of what does not search, and zero_offset '
-            'among its "constants"'
+            f'recipe: schema is 1, this version reads {SCHEMA}. Export it again, or write "schema": {SCHEMA} and state in the recipe '
+            'what the program knew before: "strengths"; "budgets" (budget, unseen_budget); "attempts" of what does not search; '
+            '"further" of a "join"; zero_offset among the "constants"'
         )
     if found != SCHEMA:
         raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")

@@ -14,6 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.manifest import is_name
 from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
@@ -24,7 +25,7 @@ from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import AlreadyProtected, UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
+from faceprotect_sdk.methods import DEFAULT, Method, Strength, find_recipe, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, LargePhoto, Photo, PhotoLike, load, open_photo
 from faceprotect_sdk.picture import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
@@ -50,7 +51,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str = DEFAULT,
+        method: str | Path = DEFAULT,
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -70,14 +71,15 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``method``: one of :data:`methods.METHODS`.
+        ``method``: a name among :func:`methods.methods_of` the store, the path of a recipe, or a folder with ``recipe.json`` and engines
+        beside it, which are looked up there first.
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
         ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
         either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
         identity, where all photos shall lead to one (default: each face to the one least like it).
-        ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
-        ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
+        ``strength``: low, medium or high (their numbers stand in the recipe), or one of your own.
+        ``look``: of a method that has looks, one that ships by its name (default: its first), or the folder of one of yours.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
         ``installed_judges``, dlib where it is installed. ``quality``: of JPEG, AVIF, HEIC and lossy WebP. ``attempts``: searches per
@@ -99,11 +101,12 @@ class Protector:
         self._time_budget = time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         store = store or Store()
-        if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
+        if look is not None and is_name(method) and (Path(look) / "recipes" / f"{method}.json").is_file():
             store, look = Store([Path(look), *store.roots], store.cache), None
+        recipe, store = find_recipe(method, store)
         self._room = EngineRoom(store, device, threads)
-        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without, _name(look))
-        self._strength = strength_of(method, strength)
+        self._method: Method = make_method(recipe, self._room, [Path(folder) for folder in surrogates], without, _name(look))
+        self._strength = strength_of(recipe, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
         self._judges: list[Recogniser] | None = None
@@ -239,13 +242,14 @@ class Protector:
         mask = self._method.mask
         data, written = b"", pixels
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
-        for attempt in range(self.attempts):
+        attempts = min(self.attempts, len(self._method.attempts) or self.attempts)
+        for attempt in range(attempts):
             began = time.monotonic()
             wanting = [session for session in sessions if session.wants_search]
             for place, session in enumerate(wanting):
                 own_seed = _face_seed(seed, session.index, attempt)
                 with watch("search"):
-                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), self.attempts)
+                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), attempts)
             _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
             written = ()  # those of the attempt before are let go
             data, written = self._written(canvas, windows, sessions, watch)
@@ -310,6 +314,8 @@ class Protector:
             devices=devices,
             timings=watch.seconds,
             version=__version__,
+            searches=self._method.searches,
+            beyond=self._method.beyond,
             notes=(*canvas.frame.notes, *notes),
         )
 

@@ -31,7 +31,7 @@ from faceprotect_engines.constraint import ConstraintSettings, judge, start_cons
 
 DRAWS = {"probability": 0.5, "resize": [0.5, 1.0], "shift": 1, "blur": [0, 1], "noise_std": 0.02, "flip": 0.5}
 RECIPE: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "name": "toy",
     "parameters": {"steps": 300},
     "stages": [
