@@ -10,7 +10,7 @@ from faceprotect_sdk.cli_help import GroupedOption
 from faceprotect_sdk.methods import DEFAULT
 
 
-class MethodName(click.ParamType):
+class MethodName(click.types.StringParamType):
     """A method's name, or a folder of one's own; a wrong one is refused by whoever looks it up."""
 
     name = "method"

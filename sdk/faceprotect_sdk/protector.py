@@ -105,7 +105,7 @@ class Protector:
             store, look = Store([Path(look), *store.roots], store.cache), None
         recipe, store = find_recipe(method, store)
         self._room = EngineRoom(store, device, threads)
-        self._method: Method = make_method(recipe, self._room, [Path(folder) for folder in surrogates], without, _name(look))
+        self._method: Method = make_method(recipe, self._room, [Path(folder) for folder in surrogates], without, None if look is None else str(look))
         self._strength = strength_of(recipe, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
@@ -347,10 +347,6 @@ class Protector:
             found += judge.given_judges(self._given, self._room)
             self._judges = judge.unique(found + (judge.installed_judges() if self._installed else []))
         return self._judges
-
-
-def _name(look: str | Path | None) -> str | None:
-    return None if look is None else str(look)
 
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:
