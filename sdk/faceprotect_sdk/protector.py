@@ -105,7 +105,8 @@ class Protector:
             store, look = Store([Path(look), *store.roots], store.cache), None
         recipe, store = find_recipe(method, store)
         self._room = EngineRoom(store, device, threads)
-        self._method: Method = make_method(recipe, self._room, [Path(folder) for folder in surrogates], without, None if look is None else str(look))
+        look, folders = None if look is None else str(look), [Path(folder) for folder in surrogates]
+        self._method: Method = make_method(recipe, self._room, folders, without, look)
         self._strength = strength_of(recipe, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
