@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.errors import EngineNotFound, RecipeError
 from faceprotect_engines.manifest import is_name
 from faceprotect_engines.recipe import Recipe, read_recipe
 from faceprotect_engines.sight import is_file
@@ -46,7 +46,7 @@ def methods_of(store: Store) -> dict[str, Recipe]:
 def find_recipe(method: str | Path, store: Store) -> tuple[Recipe, Store]:
     """The recipe of that name or place, and the store in which its engines are found.
 
-    Raises UsageError where there is none, and RecipeError for one that cannot be read, or that leaves no ``difference``.
+    Raises UsageError where there is none, EngineNotFound where the store has no recipes at all, RecipeError for one that cannot be read.
     """
     files = dict(_files(store)) if is_name(method) else {}
     if str(method) in files:
@@ -55,7 +55,9 @@ def find_recipe(method: str | Path, store: Store) -> tuple[Recipe, Store]:
             raise RecipeError(f"{files[str(method)]} names the method '{recipe.name}'; rename the file")
         return recipe, store
     if (path := _own(Path(method))) is None:
-        known = ", ".join(methods_of(store))
+        if not (known := ", ".join(methods_of(store))):
+            roots = ", ".join(str(root) for root in store.roots) or "no folder at all"
+            raise EngineNotFound(f"no recipes under {roots}. Install again: pip install --force-reinstall faceprotect-sdk")
         raise UsageError(f"there is no method '{method}'; choose one of: {known}, or name a folder with {FILE} and engines beside it")
     recipe = _read(path)
     if not _NAME.fullmatch(recipe.name):
