@@ -10,6 +10,7 @@ Every field is optional, and stands at the top of the recipe's JSON (recipe_sche
 `"attempts"`     `[0.64, 0.8, 1.0]`: of the budget, what each attempt may spend, and so how many there are at most
 `"region"`       where the method may change what it is given
 `"beyond"`       the name of a method that gets further, for advice
+`"bundle"`       an object for the program that packed the recipe; the document keeps it, nothing here reads it
 ===============  ================================================================================================
 """
 
@@ -24,7 +25,7 @@ from faceprotect_engines.errors import RecipeError
 
 #: Names of the strengths, weakest first.
 STRENGTHS = ("low", "medium", "high")
-FIELDS = ("description", "order", "strengths", "budgets", "attempts", "region", "beyond")
+FIELDS = ("description", "order", "strengths", "budgets", "attempts", "region", "beyond", "bundle")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class MethodPlan:
 def parse_method(document: Mapping[str, Any]) -> MethodPlan:
     """What a recipe's document says of itself as a method; raises RecipeError saying which field is wrong."""
     budgets = check.mapping(document.get("budgets", {}), "recipe, budgets")
+    check.mapping(document.get("bundle", {}), "recipe, bundle")
     return MethodPlan(
         description=_line(document, "description"),
         order=check.number(document["order"], "recipe, order") if "order" in document else None,

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from faceprotect_engines.descend import Descent, Progress, descend, gather
+from faceprotect_engines.descend import Descent, descend
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.evaluate import Progress, gather
 from faceprotect_engines.joined import ExtraSurrogate
+from faceprotect_engines.philox import Stream
 from faceprotect_engines.recipe_schema import DescendStage, InputZeros, MapStage, Recipe, parse_recipe
 from faceprotect_engines.spec import Array, fixed
 
@@ -101,11 +103,10 @@ def run_recipe(
             if progress is not None:
                 progress(Progress(index, "map", stage.engine, 1, 1))
         else:
-            generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
             # BLAS' threads spin after a product, on the cores that the engine's next run needs: a step took nearly twice as long
             with threadpool_limits(1, user_api="blas"):
-                descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
+                descent = descend(stage, opened, held, Stream(seed, index), joining, progress, index, deadline, workers)
             descents.append(descent)
             made = descent.arrays
             trace.extend(descent.trace)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.manifest import is_name
+from faceprotect_engines.philox import Purpose, philox
 from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk._version import __version__
@@ -97,8 +98,7 @@ class Protector:
         surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
         if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
             raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
-        self.strength, self._even_covered = str(strength), even_covered
-        self._time_budget = time_budget
+        self.strength, self._even_covered, self._time_budget = str(strength), even_covered, time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         store = store or Store()
         if look is not None and is_name(method) and (Path(look) / "recipes" / f"{method}.json").is_file():
@@ -111,9 +111,8 @@ class Protector:
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
         self._judges: list[Recogniser] | None = None
-        self._decoy = decoy
+        self._decoy, self._closed = decoy, False
         self._read_decoys: Decoys | None = None
-        self._closed = False
         self._lock = threading.RLock()
 
     def __enter__(self) -> Protector:
@@ -352,7 +351,8 @@ class Protector:
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:
     """A seed of its own for every face and attempt."""
-    return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+    low, high = philox((face, attempt, int(Purpose.FACE), 0), (seed % 2**32, seed // 2**32)).ravel()[:2].tolist()
+    return int(low + (high << 32)) >> 1
 
 
 def _leave_out_matched(sessions: Sequence[FaceSession]) -> bool:

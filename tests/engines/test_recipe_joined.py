@@ -35,14 +35,18 @@ def test_joined_surrogate_equals_a_built_in_one(tmp_path: Path, reduction: str, 
 
 
 def test_joined_surrogate_sees_what_the_built_in_ones_see(tmp_path: Path) -> None:
-    """Under draws the paths part, for its gradient is of another draw; both end below every limit at about the same change."""
+    """Under draws the paths part, for its gradient is of another draw; both end below every limit, on average at about the same change."""
     three, two = Bench(tmp_path / "three", 3), Bench(tmp_path / "two", 2)
     joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
-    result, oracle = two.run(changed(draws=DRAWS), surrogates=[joined]), three.run(changed(draws=DRAWS))
-    assert result.passed
-    assert oracle.passed
-    sizes = [float(np.square(one.arrays["offset"]).sum()) for one in (result, oracle)]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+    sizes = []
+    for seed in range(12):
+        result = two.run(changed(draws=DRAWS), surrogates=[joined], seed=seed)
+        oracle = three.run(changed(draws=DRAWS), seed=seed)
+        assert result.passed
+        assert oracle.passed
+        sizes.append([float(np.square(one.arrays["offset"]).sum()) for one in (result, oracle)])
+    ours, theirs = np.mean(sizes, axis=0)
+    assert ours == pytest.approx(theirs, rel=0.05)
     first = [one.trace[0] for one in (result, oracle)]
     assert first[0]["similarity_2"] == pytest.approx(first[1]["similarity_2"], abs=1e-4), "not the same draw"
 

@@ -32,7 +32,7 @@ class Search:
     def __init__(
         self, recipe: Recipe, room: EngineRoom, surrogates: Sequence[Path] = (), without: Sequence[str] = (), look: str | None = None
     ) -> None:
-        """``look``: of those that the recipe's engine has (default: its first).
+        """``room``: whose store holds the recipe's engines. ``look``: of those that the recipe's engine has (default: its first).
 
         ``surrogates``: folders of recognisers that join the shipped ones (``export surrogate`` makes them).
 
@@ -43,7 +43,7 @@ class Search:
         if arrays.DIFFERENCE not in recipe.made:
             raise RecipeError(f"'{recipe.name}' leaves no array '{arrays.DIFFERENCE}', so it is no method. Store one in its last stage")
         self.name, self.recipe = recipe.name, recipe
-        self._room = room
+        self.room = room
         self._without = frozenset(without)
         self._look = look
         self._further = tuple(surrogates)
@@ -83,7 +83,7 @@ class Search:
     def _joining(self) -> tuple[str | Path, ...]:
         """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where none can join."""
         if _can_join(self.recipe):
-            return (*joining(self._room.store, self._panel, self._without), *self._further)
+            return (*joining(self.room.store, self._panel, self._without), *self._further)
         if self._further:
             raise UsageError(f"'{self.name}' has no search that further surrogates could join. {self._instead(_can_join)}")
         return ()
@@ -91,14 +91,14 @@ class Search:
     @cached_property
     def _panel(self) -> dict[str, str]:
         """Surrogates that join once they have been fetched, read from the manifests at first use."""
-        return panel(self._room.store)
+        return panel(self.room.store)
 
     def _instead(self, fits: Callable[[Recipe], bool]) -> str:
-        return suggested(self._room.store, fits)
+        return suggested(self.room.store, fits)
 
     def _names(self) -> list[str]:
         """Surrogates inside the step engine, in its order."""
-        return [str(name) for name in self._room.manifest(self.step).metadata.get("surrogates", ())]
+        return [str(name) for name in self.room.manifest(self.step).metadata.get("surrogates", ())]
 
     def _used(self) -> list[str]:
         """Those that are not left out; raises UsageError for leaving out what is not there."""
@@ -115,7 +115,7 @@ class Search:
             used, joining = self._used(), self._joining
             if self.searches and not used and not joining:
                 raise UsageError("no surrogate is left to search on. Leave out fewer, or name your own: --surrogates DIR")
-            self._own = tuple(EngineRecogniser(self._room(name), self._room.manifest(name)) for name in used)
+            self._own = tuple(EngineRecogniser(self.room(name), self.room.manifest(name)) for name in used)
             self._extra = tuple(self._joins(engine, len(joining)) for engine in joining)
             _check_names([one.name for one in self._own + self._extra])
         return self._own + self._extra
@@ -123,26 +123,26 @@ class Search:
     def identities(self) -> tuple[frozenset[str], ...]:
         """Digests of every surrogate, and of what the engines of the recipe have learnt from: no independent judges either."""
         engines: list[str | Path] = [*self._used(), *self._joining]
-        return (*(identity_of(self._room.manifest(engine)) for engine in engines), self._learnt_from)
+        return (*(identity_of(self.room.manifest(engine)) for engine in engines), self._learnt_from)
 
     @property
     def _learnt_from(self) -> frozenset[str]:
         """sha256 of the recognisers, beside the surrogates, that an engine of the recipe was trained against, in every known form."""
-        engines = (self._room.manifest(stage.engine) for stage in self.recipe.stages)
+        engines = (self.room.manifest(stage.engine) for stage in self.recipe.stages)
         stated = frozenset(digest for engine in engines for digest in engine.metadata.get("learnt_from", ()))
-        forms = (identity_of(self._room.manifest(name)) for name in self._panel) if stated else ()
+        forms = (identity_of(self.room.manifest(name)) for name in self._panel) if stated else ()
         return stated.union(*(form for form in forms if form & stated))
 
     def _has_taught(self, name: str, surrogates: Sequence[str]) -> bool:
         """Whether an engine of the recipe was trained against this shipped recogniser."""
         if name in surrogates:
             return not _free(self.recipe)
-        return name in self._panel and bool(identity_of(self._room.manifest(name)) & self._learnt_from)
+        return name in self._panel and bool(identity_of(self.room.manifest(name)) & self._learnt_from)
 
     def search(self, request: SearchRequest) -> SearchResult:
         """Run the recipe on one face; raises what the engine floor raises."""
         self.surrogates()
-        recipe, room, own = self.recipe, self._room, [one.name for one in self._own or ()]
+        recipe, room, own = self.recipe, self.room, [one.name for one in self._own or ()]
         given = {
             **arrays.of_request(recipe, request, self._names(), own, room),
             **arrays.goal_of(recipe, room, request.decoy, lambda: self._instead(_free)),
@@ -172,13 +172,13 @@ class Search:
         return ExtraSurrogate(extra.name, extra.engine, reference, limit, request.origins.get(extra.name, 1.0))
 
     def _joins(self, folder: str | Path, together: int) -> EngineRecogniser:
-        engine = self._room.beside(folder, together)
+        engine = self.room.beside(folder, together)
         if not engine.spec.has_output("grad_image"):
             raise RecogniserError(
                 f"{folder}: the engine '{engine.spec.name}' brings no gradient, so it cannot be searched on. "
                 "Make one: faceprotect-sdk export surrogate MODEL.onnx -o DIR"
             )
-        return EngineRecogniser(engine, self._room.manifest(folder))
+        return EngineRecogniser(engine, self.room.manifest(folder))
 
 
 def _can_join(recipe: Recipe) -> bool:
