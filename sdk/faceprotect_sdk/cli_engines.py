@@ -137,7 +137,7 @@ def path(engine: str) -> None:
 
 @click.command()
 @click.option("--engine", metavar="ENGINE", help="Measure one engine, a name or a folder, on random input.")
-@click.option("--method", metavar="NAME", help="Measure a whole protection of PHOTO.")
+@click.option("--method", metavar="NAME|DIR", help="Measure a whole protection of PHOTO.")
 @click.option("--photo", type=FILE, metavar="PHOTO", help="Photo for --method.")
 @click.option("--repeat", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How often.")
 @click.option("--device", default="auto", show_default=True, metavar=DEVICES, help="What to compute on.")
@@ -155,9 +155,10 @@ def benchmark(
       faceprotect-sdk benchmark --engine face-detector
     """  # noqa: D301 - the letter that keeps click from wrapping the lines
     from faceprotect_sdk.benchmark import benchmark_engine, benchmark_method, compare, engine_subject, method_subject, read_report
+    from faceprotect_sdk.methods import DEFAULT
 
     if (engine is None) == (method is None):
-        raise UsageError("name one thing to measure: --engine NAME, or --method auto --photo PHOTO")
+        raise UsageError(f"name one thing to measure: --engine NAME, or --method {DEFAULT} --photo PHOTO")
     if method is not None and photo is None:
         raise UsageError("--method needs a photo with a face: --photo PHOTO")
     subject = method_subject(str(method)) if engine is None else engine_subject(engine)

@@ -14,6 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.manifest import is_name
 from faceprotect_engines.philox import Purpose, philox
 from faceprotect_engines.store import Store
 from faceprotect_sdk import judge, mesh
@@ -25,7 +26,7 @@ from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import AlreadyProtected, UsageError
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.methods import DEFAULT, MAKEUP, Method, Strength, make_method, strength_of
+from faceprotect_sdk.methods import DEFAULT, Method, Strength, find_recipe, make_method, strength_of
 from faceprotect_sdk.photo import ChannelOrder, LargePhoto, Photo, PhotoLike, load, open_photo
 from faceprotect_sdk.picture import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
@@ -51,7 +52,7 @@ class Protector:
 
     def __init__(
         self,
-        method: str = DEFAULT,
+        method: str | Path = DEFAULT,
         device: str = "auto",
         *,
         goal: Goal = "dodge",
@@ -71,14 +72,15 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``method``: one of :data:`methods.METHODS`.
+        ``method``: a name among :func:`methods.methods_of` the store, the path of a recipe, or a folder with ``recipe.json`` and engines
+        beside it, which are looked up there first.
         ``device``: auto, cpu, cuda, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
         needs engines built with their torch program; those that ship have none).
         ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
         either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
         identity, where all photos shall lead to one (default: each face to the one least like it).
-        ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
-        ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
+        ``strength``: low, medium or high (their numbers stand in the recipe), or one of your own.
+        ``look``: of a method that has looks, one that ships by its name (default: its first), or the folder of one of yours.
         ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
         they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
         ``installed_judges``, dlib where it is installed. ``quality``: of JPEG, AVIF, HEIC and lossy WebP. ``attempts``: searches per
@@ -96,21 +98,21 @@ class Protector:
         surrogates, without, judges = listed("surrogates", surrogates), listed("without", without), listed("judges", judges)
         if time_budget is not None and not (isinstance(time_budget, Real) and time_budget > 0):
             raise UsageError(f"time_budget must be above 0 seconds, got {time_budget!r}")
-        self.strength, self._even_covered = str(strength), even_covered
-        self._time_budget = time_budget
+        self.strength, self._even_covered, self._time_budget = str(strength), even_covered, time_budget
         self.quality, self.attempts, self.goal = quality, attempts, goal
         store = store or Store()
-        if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
+        if look is not None and is_name(method) and (Path(look) / "recipes" / f"{method}.json").is_file():
             store, look = Store([Path(look), *store.roots], store.cache), None
+        recipe, store = find_recipe(method, store)
         self._room = EngineRoom(store, device, threads)
-        self._method: Method = make_method(method, self._room, [Path(folder) for folder in surrogates], without, _name(look))
-        self._strength = strength_of(method, strength)
+        look, folders = None if look is None else str(look), [Path(folder) for folder in surrogates]
+        self._method: Method = make_method(recipe, self._room, folders, without, look)
+        self._strength = strength_of(recipe, strength)
         self._surrogates = tuple(surrogates)
         self._given, self._installed = tuple(judges), installed_judges
         self._judges: list[Recogniser] | None = None
-        self._decoy = decoy
+        self._decoy, self._closed = decoy, False
         self._read_decoys: Decoys | None = None
-        self._closed = False
         self._lock = threading.RLock()
 
     def __enter__(self) -> Protector:
@@ -240,13 +242,14 @@ class Protector:
         mask = self._method.mask
         data, written = b"", pixels
         end = math.inf if self._time_budget is None else time.monotonic() + self._time_budget
-        for attempt in range(self.attempts):
+        attempts = min(self.attempts, len(self._method.attempts) or self.attempts)
+        for attempt in range(attempts):
             began = time.monotonic()
             wanting = [session for session in sessions if session.wants_search]
             for place, session in enumerate(wanting):
                 own_seed = _face_seed(seed, session.index, attempt)
                 with watch("search"):
-                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), self.attempts)
+                    session.search(self._method, mask, own_seed, progress, len(chosen), _share(end, len(wanting) - place), attempts)
             _report(progress, Progress("score", len(chosen) - 1, len(chosen), 1, 1))
             written = ()  # those of the attempt before are let go
             data, written = self._written(canvas, windows, sessions, watch)
@@ -311,6 +314,8 @@ class Protector:
             devices=devices,
             timings=watch.seconds,
             version=__version__,
+            searches=self._method.searches,
+            beyond=self._method.beyond,
             notes=(*canvas.frame.notes, *notes),
         )
 
@@ -342,10 +347,6 @@ class Protector:
             found += judge.given_judges(self._given, self._room)
             self._judges = judge.unique(found + (judge.installed_judges() if self._installed else []))
         return self._judges
-
-
-def _name(look: str | Path | None) -> str | None:
-    return None if look is None else str(look)
 
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:

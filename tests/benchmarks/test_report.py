@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import report
 from faceprotect_sdk.cli import cli
-from faceprotect_sdk.methods import STRENGTHS
+from faceprotect_sdk.methods import STRENGTHS, recipe_of
 from harness import tables
 from harness.settings import CLEAN
 from harness.strong import MEAN
@@ -224,7 +224,7 @@ def test_readme_states_figures_of_the_results(name: str, method: str) -> None:
 def test_strengths_are_those_that_were_measured(method: str, name: str) -> None:
     document = report.read(RESULTS / f"{name}.json")
     measured = {one["key"]: (one["margin"], one["budget"]) for one in document["settings"] if one["method"] == method}
-    wanted = {f"{method}@{strength}": (numbers.margin, numbers.budget) for strength, numbers in STRENGTHS[method].items()}
+    wanted = {f"{method}@{strength}": (numbers.margin, numbers.budget) for strength, numbers in recipe_of(method).method.strengths.items()}
     assert wanted.keys() <= measured.keys()
     assert {key: measured[key] for key in wanted} == wanted
 
@@ -238,7 +238,7 @@ def test_results_name_no_folder_of_the_machine_that_made_them() -> None:
 def test_help_states_the_measured_rates() -> None:
     text = " ".join(CliRunner().invoke(cli, ["protect", "--help"]).output.split())
     methods = report.read(RESULTS / "auto_strengths.json")["methods"]
-    for strength in STRENGTHS["auto"]:
+    for strength in STRENGTHS:
         method = methods[f"auto@{strength}"]
         seen, rate = method["quality"]["ssimulacra2"], method["strong"]["protected"]
         assert f"{strength} {seen:.0f}, {rate:.0f} %" in text
