@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from faceprotect_sdk.cli_options import DEVICES
-from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_report import emit
 
 
@@ -20,7 +19,9 @@ from faceprotect_sdk.cli_report import emit
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def pack(method: str, out: Path, strength: str, without: tuple[str, ...], device: str, threads: int | None, as_json: bool, quiet: bool) -> None:
+def pack(
+    method: str, out: Path, strength: str, without: tuple[str, ...], device: str, threads: int | None, as_json: bool, quiet: bool
+) -> None:
     """Write METHOD as a folder of its own: engines with their weights, the recipe, and a run to compare others with.
 
     Recognisers that have been fetched go with it. SPEC.md says how a program runs such a folder; here `protect --method DIR` does.
@@ -31,12 +32,11 @@ def pack(method: str, out: Path, strength: str, without: tuple[str, ...], device
 
     room = EngineRoom(Store(), device, threads)
     try:
-        with ProgressLine("part", quiet=quiet) as line:
-            line.start(method)
-            packed = write(method, out, room, strength, without, line.start)
+        packed = write(method, out, room, strength, without, lambda doing: None if quiet else click.echo(doing, err=True))
     finally:
         room.close()
     if as_json:
-        emit({"folder": str(packed.folder), "engines": list(packed.engines), "bytes": packed.bytes, "apart": dict(packed.apart)})
+        emit({"folder": str(packed.folder), "engines": list(packed.engines), "bytes": packed.bytes})
     else:
-        click.echo(f"{packed.folder}: {len(packed.engines)} engines, {packed.bytes / 1e6:.1f} MB. Check it: faceprotect-sdk engines verify {packed.folder}")
+        size = f"{len(packed.engines)} engines, {packed.bytes / 1e6:.1f} MB"
+        click.echo(f"{packed.folder}: {size}. Check it: faceprotect-sdk engines verify {packed.folder}")

@@ -31,11 +31,11 @@ from faceprotect_sdk.align import CANONICAL_POINTS, CROP
 from faceprotect_sdk.bundle import conformance
 from faceprotect_sdk.bundle.graphs import Terms, copy_engine
 from faceprotect_sdk.errors import OutputError
-from faceprotect_sdk.methods import find_recipe, make_method, strength_of
+from faceprotect_sdk.methods import Strength, find_recipe, make_method, strength_of
 from faceprotect_sdk.methods.catalogue import FILE
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_sdk.recognisers import EngineRecogniser, Pixels8
 from faceprotect_sdk.room import EngineRoom
 
 DETECTOR = "face-detector"
@@ -48,16 +48,17 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed: the folder, its engines, its bytes, and how far a second run came from the first."""
+    """What was packed: the folder, its engines, and its bytes."""
 
     folder: Path
     engines: Sequence[str]
     bytes: int
-    apart: Mapping[str, float]
 
 
-def pack(method: str, out: Path, room: EngineRoom, strength: str = "medium", without: Sequence[str] = (), report: Report = lambda _: None) -> Packed:
-    """Write the bundle of ``method`` (a name, a recipe or a folder) into the new folder ``out``, and run it from there.
+def pack(
+    method: str, out: Path, room: EngineRoom, strength: str = "medium", without: Sequence[str] = (), report: Report = lambda _: None
+) -> Packed:
+    """Write the bundle of ``method`` (a name, a recipe or a folder) into the new folder ``out``.
 
     ``strength``: that of the conformance run. ``without``: recognisers to leave out, shipped or fetched. ``report``: called with what is
     being done. Raises OutputError for a folder that is there, and what searching and opening engines raise; nothing is left behind then.
@@ -78,10 +79,10 @@ def pack(method: str, out: Path, room: EngineRoom, strength: str = "medium", wit
         (made / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         (made / TERMS).write_text(_terms(recipe.name, terms), encoding="utf-8")
         report("conformance run")
-        apart = _conform(made, strength_of(recipe, strength), room, report)
+        _conform(made, strength_of(recipe, strength), room)
         made.chmod(0o755)
         made.replace(out)
-    return Packed(out, names, sum(path.stat().st_size for path in out.rglob("*") if path.is_file()), apart)
+    return Packed(out, names, sum(path.stat().st_size for path in out.rglob("*") if path.is_file()))
 
 
 def engines_of(search: Search) -> list[str]:
@@ -116,30 +117,35 @@ def _described(one: EngineRecogniser) -> dict[str, Any]:
     return {"engine": one.name, "threshold": one.threshold, "spread": one.spread}
 
 
-def verify(folder: Path, room: EngineRoom, report: Report = lambda _: None) -> list[str]:
-    """Run a bundle's conformance photo again and say what is off, a sentence each; raises what reading and running it raises."""
+def compared(folder: Path, room: EngineRoom) -> dict[str, float]:
+    """Run a bundle's conformance photo again, and say how far it is off what was packed, in parts of what is allowed.
+
+    By the names of ``conformance.TOLERANCE``; raises what reading and running it raises.
+    """
     expected, photo = conformance.read(folder)
-    recipe, store = find_recipe(str(folder), room.store)
-    own = EngineRoom(store, room.device, room.threads)
-    try:
-        report("conformance run")
-        found = conformance.observe(make_method(recipe, own), own, DETECTOR, photo, expected.strength, [run.seed for run in expected.runs])
-        return conformance.failures(conformance.differences(found, expected))
-    finally:
-        own.close()
+    found = _observed(folder, room, photo, expected.strength, [run.seed for run in expected.runs])
+    return {name: apart / conformance.TOLERANCE[name] for name, apart in conformance.differences(found, expected).items()}
 
 
-def _conform(folder: Path, strength: Any, room: EngineRoom, report: Report) -> dict[str, float]:
-    """Write the conformance run of a bundle, by the bundle's own engines, and how far the same run is off a second time."""
-    recipe, store = find_recipe(str(folder), room.store)
+def failures(apart: Mapping[str, float]) -> list[str]:
+    """A sentence for everything that is further off than it may be, or that is no number."""
+    return [f"{name} is {value:.3g} times as far off as it may be" for name, value in apart.items() if not value <= 1]
+
+
+def _conform(folder: Path, strength: Strength, room: EngineRoom) -> None:
+    """Write the conformance run of a bundle, by the bundle's own engines."""
+    with resources.as_file(resources.files("faceprotect_sdk.bundle") / PHOTO) as picture:
+        observation = _observed(folder, room, load(picture).rgb8(), strength, conformance.SEEDS)
+        conformance.write(observation, picture, folder)
+
+
+def _observed(
+    folder: Path, room: EngineRoom, photo: Pixels8, strength: Strength, seeds: Sequence[int]
+) -> conformance.Observation:
+    recipe, store = find_recipe(folder, room.store)
     own = EngineRoom(store, room.device, room.threads)
     try:
-        with resources.as_file(resources.files("faceprotect_sdk.bundle") / PHOTO) as picture:
-            photo = load(picture).rgb8()
-            method = make_method(recipe, own)
-            first, again = (conformance.observe(method, own, DETECTOR, photo, strength, conformance.SEEDS) for _ in range(2))
-            conformance.write(first, picture, folder)
-        return conformance.differences(again, first)
+        return conformance.observe(make_method(recipe, own), own, DETECTOR, photo, strength, seeds)
     finally:
         own.close()
 
@@ -153,7 +159,7 @@ def _copy_decoys(roots: Sequence[Path], target: Path) -> None:
 def _terms(method: str, terms: Sequence[Terms]) -> str:
     rows = "\n".join(f"| {one.engine} | {one.origin} | {one.terms} |" for one in terms)
     return (
-        f"# Terms of the bundle `{method}`\n\nThe graphs were made by faceprotect-sdk {__version__} (Apache-2.0). The numbers inside them have "
-        "terms of their own.\n\n| engine | numbers from | terms |\n|---|---|---|\n" + rows + "\n\n"
-        "`conformance/photo.png` shows Eileen Collins (NASA, public domain).\n"
+        f"# Terms of the bundle `{method}`\n\nThe graphs were made by faceprotect-sdk {__version__} (Apache-2.0). The numbers inside them "
+        "have terms of their own.\n\n| engine | numbers from | terms |\n|---|---|---|\n" + rows + "\n\n"
+        "`conformance/photo.png` is scikit-image's astronaut (NASA, public domain).\n"
     )

@@ -1,7 +1,7 @@
 """Which methods there are: every recipe under a store's roots that states strengths, and any recipe of a user's own.
 
 A method is named by its recipe's name (``recipes/NAME.json`` under a root), by a path to a recipe, or by a folder that holds
-``recipe.json``. Engines of the latter two are looked up beside the recipe first, then in the store.
+``recipe.json``. Engines of the latter two are looked up beside the recipe first, then in the store; those of a bundle beside it alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def find_recipe(method: str | Path, store: Store) -> tuple[Recipe, Store]:
     if not _NAME.fullmatch(recipe.name):
         raise RecipeError(f"{path}: recipe, name: expected at most 40 letters, digits, - and _, found '{recipe.name}'")
     root = path.parent.parent if path.parent.name == FOLDER else path.parent
-    return recipe, Store([root, *store.roots], store.cache)
+    # a bundle holds all that it was packed with: what is installed or fetched here must not change what it finds
+    return recipe, Store([root] if "bundle" in recipe.document else [root, *store.roots], store.cache)
 
 
 def suggested(store: Store, fits: Callable[[Recipe], bool]) -> str:
