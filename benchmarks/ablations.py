@@ -20,6 +20,7 @@ import click
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
+from faceprotect_sdk.align import CROP
 from faceprotect_sdk.panel import joining, panel
 from harness.measure import Look
 from harness.pairs import read_pairs
@@ -75,10 +76,11 @@ def _auto_rows(changed: Callable[[str, Mapping[str, object]], Setting], recipe: 
     pixels = {**search, "engine": "image-step", "start_std": 0.001, "optimiser": {**search["optimiser"], "learning_rate": 0.2 * rate}}
     pixels["inputs"] = {name: array for name, array in search["inputs"].items() if name != "latent"} | {"decoded_original": "zero_offset"}
     latent = load_recipe(ZOO / "recipes" / "latent.json")
+    zeros = "constants.zero_offset"
     coded = {**latent["stages"][-1], "steps": search["steps"], "optimiser": search["optimiser"]}
     return [
-        changed("in every pixel", {"stages": [pixels]}),
-        changed("in the latent alone", {"stages": [*latent["stages"][:-1], coded]}),
+        changed("in every pixel", {"stages": [pixels], zeros: {"zeros": [1, 3, CROP, CROP]}}),
+        changed("in the latent alone", {"stages": [*latent["stages"][:-1], coded], zeros: latent["constants"]["zero_offset"]}),
         changed("a steady learning rate", {"stages.2.optimiser": {**search["optimiser"], "learning_rate": 0.4 * rate, "anneal": 0.99}}),
         changed("the face alone", {"region": {}}),
         changed("nothing spared", {"region.spared": []}),
@@ -105,7 +107,12 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
     ours = load_recipe(ZOO / "recipes" / "diffusion.json")
     stages, constants = ours["stages"], ours["constants"]
     # What the published form puts into the photo is its decoding; here that of the face, inside the mask.
-    literal = {**whole, "stages": [whole["stages"][0], *descents[:-1], {**descents[-1], "keep": {"difference": "difference"}}]}
+    literal = {
+        "stages": [whole["stages"][0], *descents],
+        # Its budget is the weight of the recognisers' loss, and ours must not take its place.
+        "constants": published | {"weights": 2 * [whole["parameters"]["budget"]]},
+        "parameters": {name: value for name, value in whole["parameters"].items() if name != "budget"},
+    }
     embedded = {f"embedding_{n}": f"embedding_{n}" for n in range(3)}
     null_text = {
         "stages": [
@@ -131,7 +138,7 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
         "stages.1.engine": "diffusion-decode-turbo", "stages.2.engine": "diffusion-step-turbo",
     }  # fmt: skip
     return [
-        changed("as published", {key: literal[key] for key in ("stages", "constants", "parameters")}),
+        changed("as published", literal),
         changed("with null-text", null_text),
         changed("optimiser as published", {"stages.2.optimiser": descents[-1]["optimiser"]}),
         changed("one step, from less noise", one),

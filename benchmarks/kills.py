@@ -153,6 +153,8 @@ def draw_photos(folder: Path, picture: Image.Image, count: int) -> Path:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(kills: int, photos: int, seed: int, photo: Path | None, zoo: Path | None, out: Path) -> None:
     """Kill a batch again and again, and say what went wrong."""
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, signal.SIG_DFL)  # what is ignored here would be ignored by the batch as well: under nohup, say
     picture = astronaut(320) if photo is None else Image.open(photo).convert("RGB")
     began = time.monotonic()
     wrong: list[str] = []

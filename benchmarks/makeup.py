@@ -31,12 +31,13 @@ from faceprotect_export.train.makeup_published import removal_figures
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import MAKEUP, STRENGTHS, SearchRequest, make_method
+from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.pool import EnginePool
 from harness.provenance import command_line, environment
 from protection import write_result
 
+MAKEUP = "makeup"
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -63,7 +64,7 @@ def transfer(crops: NDArray[np.uint8], look: str, folder: Path | None, sources: 
     rows, worn = [], []
     for index in tqdm(range(len(crops)), desc=look):
         crop = pictures(crops[index : index + 1])
-        request = SearchRequest(crop.numpy(), mask, {}, limits, STRENGTHS[MAKEUP]["medium"].budget, 0)
+        request = SearchRequest(crop.numpy(), mask, {}, limits, strength_of(method.recipe, "medium").budget, 0)
         if not index:
             method.search(request)  # opens the engines
         started = time.perf_counter()

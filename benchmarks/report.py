@@ -1,10 +1,10 @@
 """Tables and plots of what was measured, and the check that nothing got worse.
 
-    python benchmarks/report.py benchmarks/results/NAME.json -o DIR [--readme README.md]
+    python benchmarks/report.py benchmarks/results/NAME.json -o DIR [--page docs/results.md]
     python benchmarks/report.py NEW.json --check OLD.json --tolerance 2
 
 Writes ``report.md``, ``NAME-curves.png``, ``NAME-robustness.png`` and, with ``--photos WORK/METHOD --originals PAIRS/train_align``, a
-contact sheet (photos of people: not for publication). ``--readme`` puts the first table of each result between the marks of a file.
+contact sheet (photos of people: not for publication). ``--page`` puts the first table of each result between the marks of a file.
 Exit codes: 0, 1 for a regression, 2 for files that cannot be read or compared.
 """
 
@@ -135,7 +135,7 @@ def replace_between(path: Path, text: str) -> None:
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=FILE)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.md and the plots.")
-@click.option("--readme", type=FILE, help="Put the first table of each result between its marks.")
+@click.option("--page", type=FILE, help="Markdown file that gets the first table of each result between its marks.")
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Protected photos, for a contact sheet.")
 @click.option("--originals", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=24, show_default=True, help="Faces on the contact sheet.")
@@ -147,7 +147,7 @@ def replace_between(path: Path, text: str) -> None:
 @click.option("--similarity", default=0.03, show_default=True, help="How much nearer the mean similarity may come.")
 @click.option("--same", type=FILE, help="An earlier result whose methods must have the very same numbers (times aside).")
 def main(
-    results: tuple[Path, ...], out: Path | None, readme: Path | None, photos: Path | None, originals: Path | None, count: int,
+    results: tuple[Path, ...], out: Path | None, page: Path | None, photos: Path | None, originals: Path | None, count: int,
     baseline: Path | None, tolerance: float, ssimulacra2: float, mid_band: float, decibels: float, similarity: float, same: Path | None,
 ) -> None:  # fmt: skip
     """Report on RESULTS, or hold one against an earlier one."""
@@ -159,9 +159,9 @@ def main(
         worse += differences(first, read(same)) if same else []
         if out:
             write(documents, out)
-        if readme:
+        if page:
             parts = [f"**{name}.json**\n\n{tables.protection(d)}\n{tables.provenance(d)}" for name, d in documents.items()]
-            replace_between(readme, "\n".join(parts))
+            replace_between(page, "\n".join(parts))
         if photos and originals and out:
             plots.contact_sheet(originals, photos, out / f"{photos.name}-sheet.png", count)
         elif photos or originals:

@@ -26,7 +26,7 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import find_faces
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
+from faceprotect_sdk.methods import SearchRequest, make_method, recipe_of, strength_of
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.quality import psnr, ssim
@@ -98,7 +98,7 @@ def first_below(steps: Sequence[Mapping[str, Any]], wanted: float) -> tuple[bool
 def main(photos: tuple[Path, ...], weights: Path, budget: float | None, out: Path, seed: int, threads: int) -> None:
     """Run both forms on PHOTOS in turn, and write what each took."""
     torch.set_num_threads(threads)
-    budget = budget or strength_of("style", "high").budget
+    budget = budget or strength_of(recipe_of("style"), "high").budget
     rows = []
     try:
         nets, room = GiftNets.read(weights), EnginePool(Store(), "cpu", threads)

@@ -16,19 +16,20 @@ from PIL import Image
 
 from faceprotect_engines.golden import check_golden
 from faceprotect_engines.manifest import read_manifest
-from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.recipe import read_recipe
 from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.mask import Region, face_mask
-from faceprotect_sdk.methods import METHODS, make_method
-from faceprotect_sdk.methods.search import Search
+from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.methods import STRENGTHS, make_method, methods_of
 from faceprotect_sdk.paste import support
 from faceprotect_sdk.photo import load
 from faceprotect_sdk.pool import EnginePool
 
 NAMES = Store([ZOO]).names()
+METHODS = tuple(methods_of(Store([ZOO])))
+RECIPES = sorted((ZOO / "recipes").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,24 @@ def astronaut() -> bytes:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_zoo_has_what_the_recipe_names(method: str) -> None:
     made = make_method(method, EnginePool(Store([ZOO]), "cpu"))
-    assert isinstance(made, Search)
-    needed = {stage["engine"] for stage in made.recipe["stages"]} | {"face-detector"}
+    needed = {stage.engine for stage in made.recipe.stages} | {"face-detector"}
     needed |= set(read_manifest(ZOO / made.step).metadata["surrogates"])
     assert needed <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_states_three_strengths_that_grow_and_is_a_method(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.name in METHODS
+    low, medium, high = (recipe.method.strengths[name] for name in STRENGTHS)
+    assert low.margin < medium.margin < high.margin
+    assert low.budget < medium.budget < high.budget
+    assert recipe.method.description
+
+
+def test_methods_come_in_the_order_that_they_state() -> None:
+    assert METHODS == ("auto", "latent", "diffusion", "fast", "makeup", "style", "diffusion-published")
 
 
 @pytest.mark.parametrize("method", ["fast", "makeup"])
@@ -100,13 +115,13 @@ def test_a_photo_is_protected_and_nothing_outside_the_mask_changes(store: Store,
     with Protector(method, device="cpu", store=store, installed_judges=False) as protector:
         result = protector.protect(astronaut)
         # All searches draw alike: one of them, and what does not search, are run again.
-        again = result if method in ("latent", "diffusion", "style") else protector.protect(astronaut)
+        again = result if method in ("latent", "diffusion", "diffusion-published", "style") else protector.protect(astronaut)
     # One pass is not enough for every face, and then says so.
-    assert result.status == "protected" or method in ("fast", "makeup")
+    assert result.status == "protected" or method in ("fast", "makeup", "diffusion-published")
     data = result.image or result.unconfirmed
     assert data == (again.image or again.unconfirmed), "same seed, other bytes"
     before, after = load(astronaut).pixels, load(data or b"").pixels
-    mask = face_mask(Region.of(load_recipe(ZOO / "recipes" / f"{method}.json")))
+    mask = face_mask(read_recipe(ZOO / "recipes" / f"{method}.json").method.region)
     outside = ~support(mask, np.array(result.faces[0].points), *before.shape[:2])
     assert np.array_equal(before[outside], after[outside])
     assert result.faces[0].quality.psnr > (22 if method == "makeup" else 30)  # makeup is there to be seen

@@ -20,14 +20,14 @@ from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face, find_faces
-from faceprotect_sdk.methods import METHODS, SearchRequest, make_method, strength_of
+from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
 from faceprotect_sdk.paste import paste
 from faceprotect_sdk.photo import Photo
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import EngineRecogniser
 from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
-from harness.settings import CLEAN, LEARNT, LITERAL, Goal, Setting, patched
+from harness.settings import CLEAN, LITERAL, Goal, Setting, learnt, patched, shipped
 
 QUALITY = 95
 #: Of the generators that the literal forms run on.
@@ -61,10 +61,11 @@ class Runner:
         self._targets: dict[Path, list[Image]] = {}
         self._literal = _literal_nets(threads) if setting.method in LITERAL else None
         self._protector: Protector | None = None
+        self._ours = setting.method in shipped()
         if setting.method != CLEAN:
-            name = setting.method if setting.method in METHODS else "latent"
+            name = setting.method if self._ours else "latent"
             self.method = make_method(name, self.room, [Path(s) for s in setting.surrogates], setting.without)
-            if setting.method in METHODS and goal.kind == "dodge":
+            if self._ours and goal.kind == "dodge":
                 settings = Settings(
                     setting.method, device, strength=setting.strength, look=setting.look, surrogates=setting.surrogates,
                     without=setting.without, installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads,
@@ -99,7 +100,7 @@ class Runner:
         own = [_unit(one.embed_crop(crop)) for one in surrogates]
         started = time.perf_counter()
         rng = np.random.default_rng([seed, index])
-        difference = self._search(crop, surrogates, index, int(rng.integers(2**31))) if self.setting.method in METHODS else (
+        difference = self._search(crop, surrogates, index, int(rng.integers(2**31))) if self._ours else (
             self._baseline(crop, surrogates, own, index, rng)
         )  # fmt: skip
         seconds = time.perf_counter() - started
@@ -108,9 +109,9 @@ class Runner:
 
     def _search(self, crop: Image, surrogates: Sequence[EngineRecogniser], index: int, seed: int) -> Image:
         """Towards the target: away from the opposite of its embedding, until past the threshold by a margin, or to the budget."""
-        if self.setting.method in LEARNT:
+        if learnt(self.method.recipe):
             raise UsageError(f"{self.setting.method} has learnt its goals, and this is none of them: measure it with --goal dodge")
-        strength = strength_of(self.setting.method, self.setting.strength)
+        strength = strength_of(self.method.recipe, self.setting.strength)
         target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(
             crop, self.method.mask, {name: -embedding for name, embedding in target.items()},

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from faceprotect_engines.recipe import Recipe
+from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods import MAKEUP, METHODS, STRENGTHS, strength_of
-from faceprotect_sdk.methods.base import Strength
+from faceprotect_sdk.methods import STRENGTHS, Strength, methods_of, strength_of
+from faceprotect_sdk.methods.arrays import GOAL, LOOK
 from faceprotect_sdk.settings import ATTEMPTS
 from harness.pixels import ATTACKS
 
@@ -19,8 +21,6 @@ GoalKind = Literal["dodge", "decoy", "impersonate"]
 CLEAN = "none"
 #: Published methods as they are written (literal.py), for comparison.
 LITERAL = ("gift",)
-#: Methods that start with what a network has learnt.
-LEARNT = ("fast", MAKEUP)
 PSNR = 37.0
 
 
@@ -66,6 +66,16 @@ class Goal:
         return self.targets[index % len(self.targets)] if self.targets else None
 
 
+def shipped() -> dict[str, Recipe]:
+    """Our methods: name to recipe."""
+    return methods_of(Store([ZOO]))
+
+
+def learnt(recipe: Recipe) -> bool:
+    """Whether a method starts with what a network has learnt, its goals included."""
+    return GOAL in recipe.asked
+
+
 def parse_setting(text: str, **common: Any) -> Setting:
     """``NAME``, ``NAME@VALUE``, ``NAME@VALUExITERATIONS``, each with ``~SURROGATE...`` behind it or without.
 
@@ -79,8 +89,9 @@ def parse_setting(text: str, **common: Any) -> Setting:
         common = {**common, "without": (*common.get("without", ()), *left_out)}
     name, _, value = plain.partition("@")
     name, _, look = name.partition(":")
-    if look and name != MAKEUP:
-        raise UsageError(f"--methods {text}: only {MAKEUP} has looks")
+    known_methods = shipped()
+    if look and name not in (looking := [one for one, recipe in known_methods.items() if LOOK in recipe.asked]):
+        raise UsageError(f"--methods {text}: only {', '.join(looking)} has looks")
     if name == CLEAN and not value and not left_out:
         return Setting(CLEAN, CLEAN, attempts=1)
     if name in ATTACKS:
@@ -93,13 +104,13 @@ def parse_setting(text: str, **common: Any) -> Setting:
         if value:
             raise UsageError(f"--methods {text}: {name} takes no value, it is measured as published")
         return Setting(text, name, attempts=1, **_only(common, "surrogates", "without"))
-    if name in METHODS:
-        known = not value or value in STRENGTHS[name]
-        strength = (value or "medium") if known else Strength(STRENGTHS[name]["medium"].margin, _number(value, text, *STRENGTHS[name]))
+    if name in known_methods:
+        medium, known = strength_of(known_methods[name], "medium"), not value or value in STRENGTHS
+        strength = (value or "medium") if known else Strength(medium.margin, _number(value, text, *STRENGTHS))
         named = f"{name}:{look}" if look else name
         key = text if value else text.replace(named, f"{named}@medium", 1)
         return Setting(key.replace(look, Path(look).name) if look else key, name, strength=strength, look=look or None, **common)
-    known_names = ", ".join([CLEAN, *METHODS, *ATTACKS, *LITERAL])
+    known_names = ", ".join([CLEAN, *known_methods, *ATTACKS, *LITERAL])
     raise UsageError(f"there is no method '{name}'; choose of: {known_names}, each with @VALUE or without")
 
 
@@ -171,8 +182,8 @@ def describe(settings: Sequence[Setting]) -> list[dict[str, Any]]:
     documents = []
     for setting in settings:
         document: dict[str, Any] = {"key": setting.key, "method": setting.method}
-        if setting.method in METHODS:
-            own = strength_of(setting.method, setting.strength)
+        if setting.method in (known := shipped()):
+            own = strength_of(known[setting.method], setting.strength)
             document |= {"margin": own.margin, "budget": own.budget, "attempts": setting.attempts}
         if setting.method in ATTACKS:
             document |= {"psnr": setting.psnr}

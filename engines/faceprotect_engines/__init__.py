@@ -21,7 +21,7 @@ from faceprotect_engines.errors import (
     WeightsMissing,
 )
 from faceprotect_engines.manifest import Manifest, read_manifest, write_manifest
-from faceprotect_engines.recipe import ExtraSurrogate, Progress, RecipeResult, load_recipe, run_recipe
+from faceprotect_engines.recipe import ExtraSurrogate, Progress, Recipe, RecipeResult, load_recipe, read_recipe, run_recipe
 from faceprotect_engines.spec import EngineSpec, TensorSpec
 from faceprotect_engines.store import Store, default_cache
 
@@ -43,6 +43,7 @@ __all__ = [
     "Manifest",
     "OutOfMemory",
     "Progress",
+    "Recipe",
     "RecipeError",
     "RecipeResult",
     "Store",
@@ -51,6 +52,7 @@ __all__ = [
     "default_cache",
     "load_recipe",
     "read_manifest",
+    "read_recipe",
     "run_recipe",
     "write_manifest",
 ]

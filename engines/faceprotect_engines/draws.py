@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.philox import Purpose, Stream
 
 Matrix = NDArray[np.float32]
 
@@ -75,24 +76,27 @@ def identity_draw(size: int, channels: int = 3) -> Draw:
     return Draw(eye, eye, np.zeros((1, channels, size, size), np.float32), clean=True)
 
 
-def draw(settings: DrawSettings, size: int, generator: np.random.Generator, channels: int = 3) -> Draw:
-    """One draw for images [1, channels, size, size]; the same generator state gives the same draw."""
-    if generator.random() >= settings.probability:
+def draw(settings: DrawSettings, size: int, stream: Stream, step: int, channels: int = 3) -> Draw:
+    """The draw of one step for images [1, channels, size, size]; the same stream and step give the same draw."""
+    chance, resize, blur, down, across, zoom, flip, level = stream.uniform(8, step, Purpose.DRAW)
+    if chance >= settings.probability:
         return identity_draw(size, channels)
-    small = max(1, round(size * generator.uniform(*settings.resize)))
+    small = max(1, round(size * _between(settings.resize, resize)))
     # products in float32: they are a part of what a step takes
-    smooth: Matrix = _float(blur_matrix(size, generator.uniform(*settings.blur)))
+    smooth: Matrix = _float(blur_matrix(size, _between(settings.blur, blur)))
     if small < size:
         smooth = _float(smooth @ _float(resize_matrix(small, size)) @ _float(resize_matrix(size, small)))
-    dy, dx = generator.uniform(-settings.shift, settings.shift, 2)
-    zoom = generator.uniform(*settings.zoom)
-    rows = _float(smooth @ _float(move_matrix(size, dy, zoom)))
-    cols = (smooth @ _float(move_matrix(size, dx, zoom))).T
-    if generator.random() < settings.flip:
+    reach, magnified = (-settings.shift, settings.shift), _between(settings.zoom, zoom)
+    rows = _float(smooth @ _float(move_matrix(size, _between(reach, down), magnified)))
+    cols = (smooth @ _float(move_matrix(size, _between(reach, across), magnified))).T
+    if flip < settings.flip:
         cols = cols[:, ::-1]
-    std = np.float32(settings.noise_std * generator.random())
-    noise = std * generator.standard_normal((1, channels, size, size), dtype=np.float32)
+    noise = np.float32(settings.noise_std * level) * stream.normal((1, channels, size, size), step, Purpose.NOISE)
     return Draw(rows[None], _float(cols[None]), noise, clean=False)
+
+
+def _between(interval: tuple[float, float], part: float) -> float:
+    return interval[0] + (interval[1] - interval[0]) * part
 
 
 def resize_matrix(source: int, target: int) -> NDArray[np.float64]:

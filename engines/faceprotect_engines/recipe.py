@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.descend import Descent, Progress, descend, gather
+from faceprotect_engines.descend import Descent, descend
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.evaluate import Progress, gather
 from faceprotect_engines.joined import ExtraSurrogate
-from faceprotect_engines.recipe_schema import DescendStage, MapStage, parse_recipe
+from faceprotect_engines.philox import Stream
+from faceprotect_engines.recipe_schema import DescendStage, InputZeros, MapStage, Recipe, parse_recipe
 from faceprotect_engines.shared import ONE_BLAS_THREAD
 from faceprotect_engines.spec import Array, fixed
 
-__all__ = ["ExtraSurrogate", "Progress", "RecipeResult", "load_recipe", "run_recipe"]
+__all__ = ["ExtraSurrogate", "Progress", "Recipe", "RecipeResult", "load_recipe", "read_recipe", "run_recipe"]
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,21 @@ class RecipeResult:
 
 def load_recipe(path: Path) -> dict[str, Any]:
     """Recipe document of a JSON file, checked with its default parameters; raises RecipeError."""
+    return dict(read_recipe(path).document)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Recipe of a JSON file, to be run as often as wanted; raises RecipeError, which names the file and the field."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-        parse_recipe(document)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return parse_recipe(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from error
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
-    return dict(document)
 
 
 def run_recipe(
-    recipe: Mapping[str, Any],
+    recipe: Mapping[str, Any] | Recipe,
     engines: Callable[[str], Engine],
     arrays: Mapping[str, Array],
     *,
@@ -67,15 +72,17 @@ def run_recipe(
 ) -> RecipeResult:
     """Run every stage in order; the same inputs and `seed` give the same result on one device.
 
-    recipe: JSON document (recipe_schema.py).  engines: name -> open engine; engines stay open, the caller closes them.
+    recipe: JSON document (recipe_schema.py), or what has been read of one, with `parameters` applied to it.  engines: name -> open
+    engine; engines stay open, the caller closes them.
     arrays: named inputs, left unchanged; they go before the recipe's constants.  surrogates: recognisers that join, at
     run time, the descents with "join".  progress: called after every map and every descend step; what it raises ends the run.
     deadline: time.monotonic() after which descents end with what they have found.  workers: joined recognisers on the CPU that run at
     once; the numbers do not depend on it.
     Raises RecipeError (recipe, missing array, numbers no longer finite) and whatever the engines raise.
     """
-    plan = parse_recipe(recipe, parameters)
-    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in {**plan.constants, **arrays}.items()}
+    plan = recipe.applied(parameters) if isinstance(recipe, Recipe) else parse_recipe(recipe, parameters)
+    given = {**_constants(plan, engines, arrays), **arrays}
+    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in given.items()}
     devices: dict[str, str] = {}
     trace: list[Mapping[str, Any]] = []
     timings: dict[str, float] = {}
@@ -96,10 +103,9 @@ def run_recipe(
             if progress is not None:
                 progress(Progress(index, "map", stage.engine, 1, 1))
         else:
-            generator = np.random.default_rng([seed, index])
             joining = surrogates if stage.join is not None else ()
             with ONE_BLAS_THREAD:
-                descent = descend(stage, opened, held, generator, joining, progress, index, deadline, workers)
+                descent = descend(stage, opened, held, Stream(seed, index), joining, progress, index, deadline, workers)
             descents.append(descent)
             made = descent.arrays
             trace.extend(descent.trace)
@@ -111,6 +117,15 @@ def run_recipe(
     passed = verdicts[-1] if verdicts else None
     devices.update({surrogate.name: surrogate.engine.device for surrogate in surrogates})
     return RecipeResult(held, trace, timings, descents[-1].stop if descents else "", passed, devices)
+
+
+def _constants(plan: Recipe, engines: Callable[[str], Engine], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The constants that the caller has not given; those of an engine's shape open that engine."""
+    return {
+        name: engines(value.engine).spec.input(value.input).zeros() if isinstance(value, InputZeros) else value
+        for name, value in plan.constants.items()
+        if name not in arrays
+    }
 
 
 def _run_map(

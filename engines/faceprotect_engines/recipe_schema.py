@@ -1,13 +1,15 @@
 """The recipe's JSON, checked and turned into dataclasses.
 
-`"constants"` are named arrays that the caller need not give, float32: lists of numbers, or `{"zeros": [1, 3, 256, 256]}` of that shape.
-
-`"region"` is for the caller alone: where a method may change what it is given.
+`"constants"` are named arrays that the caller need not give, float32: lists of numbers; `{"zeros": [1, 3, 256, 256]}` of that shape; or
+`{"zeros": {"engine": "diffusion-step", "input": "offset"}}` of the shape that an engine's input has.
 
 A number may be written `"$name"`: the value then comes from the caller's parameters, or from the default in the
 recipe's own `"parameters"`.
 
-    {"schema": 1, "name": "latent", "parameters": {"steps": 60}, "constants": {"shares": [0.5, 0.008]},
+What else stands at the top is for the caller who offers the recipe as a method: method_plan.py.
+
+    {"schema": 2, "name": "latent", "parameters": {"steps": 60}, "constants": {"shares": [0.5, 0.008]},
+     "strengths": {"low": {"margin": 1.5, "budget": 0.0003}, ...},
      "stages": [
        {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
        {"kind": "descend", "engine": "latent-step", "variable": "offset", "inputs": {"latent": "latent", ...},
@@ -15,7 +17,7 @@ recipe's own `"parameters"`.
         "draws": {"probability": 0.5, "rows": "rows", "cols": "cols", "noise": "noise", "zoom": [0.9, 1.2]},
         "constraint": {"similarity": "similarity", "limit": "limit", "weights": "weights", "penalty": "penalty",
                        "penalty_weight": "penalty_weight", "budget": "$budget", "start": 1000.0},
-        "join": {"original": "original", "difference": "difference", "cotangent": "image_cotangent"},
+        "join": {"original": "original", "difference": "difference", "cotangent": "image_cotangent", "further": 0.9},
         "keep": {"difference": "difference"}, "bounds": [-1, 1]}]}
 """
 
@@ -27,13 +29,16 @@ from typing import Any
 
 import numpy as np
 
+from faceprotect_engines import recipe_checks as check
 from faceprotect_engines.constraint import ConstraintSettings
 from faceprotect_engines.draws import DrawSettings
 from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.method_plan import FIELDS, MethodPlan, parse_method
+from faceprotect_engines.recipe_checks import Names
 from faceprotect_engines.spec import Array
 
-SCHEMA = 1
-Names = Mapping[str, str]
+#: What this version reads.
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,14 @@ class ConstraintPlan:
 class JoinPlan:
     """Where surrogates that join at run time find the image, and where their gradient goes.
 
-    The image is the array `original` plus the engine's output `difference`; `cotangent` is the engine's input.
+    The image is the array `original` plus the engine's output `difference`; `cotangent` is the engine's input. `further`, for the caller
+    who sets the budget: what is left of it for each one that joins beyond the first, as a share.
     """
 
     original: str = "original"
     difference: str = "difference"
     cotangent: str = "image_cotangent"
+    further: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,22 +132,59 @@ class DescendStage:
 
 
 @dataclass(frozen=True)
+class InputZeros:
+    """A constant: zeros of the shape of an engine's input."""
+
+    engine: str
+    input: str
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A named list of stages over a dictionary of named arrays."""
+    """A named list of stages over a dictionary of named arrays, checked once and run as often as wanted.
+
+    `parameters`: those filled in. `method`: what the recipe says of itself as a method. `document`: what it was read from.
+    """
 
     name: str
     stages: tuple[MapStage | DescendStage, ...]
     parameters: Mapping[str, float]
-    constants: Mapping[str, Array] = field(default_factory=dict)
+    constants: Mapping[str, Array | InputZeros] = field(default_factory=dict)
+    method: MethodPlan = field(default_factory=MethodPlan)
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def applied(self, parameters: Mapping[str, float] | None) -> Recipe:
+        """The same with other values of its parameters; those not named stay. Raises RecipeError for a parameter that it has not."""
+        return parse_recipe(self.document, {**self.parameters, **parameters}) if parameters else self
+
+    @property
+    def descents(self) -> tuple[DescendStage, ...]:
+        """Its searches, in order."""
+        return tuple(stage for stage in self.stages if isinstance(stage, DescendStage))
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Names of the arrays that its stages read, whoever makes them."""
+        read = {array for stage in self.stages for array in stage.inputs.values()}
+        for stage in self.descents:
+            read |= {side for side in stage.bounds or () if isinstance(side, str)}
+            read |= {stage.constraint.limit, stage.constraint.origin} if stage.constraint else set()
+            read |= {stage.join.original} if stage.join else set()
+        return frozenset(read)
+
+    @property
+    def made(self) -> frozenset[str]:
+        """Names of the arrays that its stages store."""
+        return frozenset(
+            array for stage in self.stages for array in (stage.outputs if isinstance(stage, MapStage) else stage.keep).values()
+        ).union(stage.array for stage in self.descents)
 
 
 def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -> Recipe:
     """Recipe of a JSON document with `parameters` filled in; raises RecipeError saying which field is wrong."""
-    if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-        raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")
-    _only(document, ("schema", "name", "description", "parameters", "constants", "region", "stages"), "recipe")
-    defaults = _mapping(document.get("parameters", {}), "recipe, parameters")
+    _check_schema(document)
+    check.only(document, ("schema", "name", *FIELDS, "parameters", "constants", "stages"), "recipe")
+    defaults = check.mapping(document.get("parameters", {}), "recipe, parameters")
     unknown = sorted(set(parameters or {}) - set(defaults))
     if unknown:
         known = ", ".join(defaults) or "none"
@@ -149,20 +193,35 @@ def parse_recipe(document: Any, parameters: Mapping[str, float] | None = None) -
     stages = document.get("stages")
     if not isinstance(stages, list) or not stages:
         raise RecipeError("recipe, stages: give a list of at least one stage")
-    parsed = tuple(_stage(_fill(stage, values), f"recipe, stage {index}") for index, stage in enumerate(stages))
-    return Recipe(str(document.get("name", "")), parsed, values, _constants(_fill(document.get("constants", {}), values)))
+    parsed = tuple(_stage(check.fill(stage, values), f"recipe, stage {index}") for index, stage in enumerate(stages))
+    constants = _constants(check.fill(document.get("constants", {}), values))
+    return Recipe(str(document.get("name", "")), parsed, values, constants, parse_method(document), dict(document))
+
+
+def _check_schema(document: Any) -> None:
+    if not isinstance(document, Mapping):
+        raise RecipeError(f"recipe: schema is {type(document).__name__!r}, expected an object of JSON")
+    found = document.get("schema")
+    if found == 1:
+        raise RecipeError(
+            f'recipe: schema is 1, this version reads {SCHEMA}. Export it again, or write "schema": {SCHEMA} and state in the recipe '
+            'what the program knew before: "strengths"; "budgets" (budget, unseen_budget); "attempts" of what does not search; '
+            '"further" of a "join"; zero_offset among the "constants"'
+        )
+    if found != SCHEMA:
+        raise RecipeError(f"recipe: schema is {found!r}, this version reads {SCHEMA}; upgrade faceprotect-sdk")
 
 
 def _stage(stage: Any, where: str) -> MapStage | DescendStage:
-    stage = _mapping(stage, where)
+    stage = check.mapping(stage, where)
     kind = stage.get("kind")
     if kind == "map":
-        _only(stage, ("kind", "description", *(item.name for item in fields(MapStage))), where)
+        check.only(stage, ("kind", "description", *(item.name for item in fields(MapStage))), where)
         return MapStage(
-            engine=_text(stage, "engine", where),
-            inputs=_names(stage, "inputs", where),
-            outputs=_names(stage, "outputs", where),
-            within=_interval(stage["within"], f"{where}, within") if stage.get("within") is not None else None,
+            engine=check.text(stage, "engine", where),
+            inputs=check.names(stage, "inputs", where),
+            outputs=check.names(stage, "outputs", where),
+            within=check.interval(stage["within"], f"{where}, within") if stage.get("within") is not None else None,
         )
     if kind == "descend":
         return _descend(stage, where)
@@ -170,56 +229,55 @@ def _stage(stage: Any, where: str) -> MapStage | DescendStage:
 
 
 def _descend(stage: Mapping[str, Any], where: str) -> DescendStage:
-    _only(stage, ("kind", "description", *(item.name for item in fields(DescendStage))), where)
+    check.only(stage, ("kind", "description", *(item.name for item in fields(DescendStage))), where)
     return DescendStage(
-        engine=_text(stage, "engine", where),
-        variable=_text(stage, "variable", where),
-        inputs=_names(stage, "inputs", where),
-        optimiser=_mapping(stage.get("optimiser"), f"{where}, optimiser"),
-        steps=_count(stage.get("steps"), f"{where}, steps"),
-        start_std=_number(stage.get("start_std", 0.0), f"{where}, start_std"),
+        engine=check.text(stage, "engine", where),
+        variable=check.text(stage, "variable", where),
+        inputs=check.names(stage, "inputs", where),
+        optimiser=check.mapping(stage.get("optimiser"), f"{where}, optimiser"),
+        steps=check.count(stage.get("steps"), f"{where}, steps"),
+        start_std=check.number(stage.get("start_std", 0.0), f"{where}, start_std"),
         draws=_draws(stage["draws"], f"{where}, draws") if stage.get("draws") else None,
         constraint=_constraint(stage["constraint"], f"{where}, constraint") if stage.get("constraint") else None,
         join=_join(stage["join"], f"{where}, join") if stage.get("join") is not None else None,
-        keep=_names(stage, "keep", where, optional=True),
+        keep=check.names(stage, "keep", where, optional=True),
         bounds=_bounds(stage.get("bounds"), f"{where}, bounds"),
         until=_until(stage, where),
     )
 
 
 def _until(stage: Mapping[str, Any], where: str) -> dict[str, float]:
-    goals = _mapping(stage.get("until", {}), f"{where}, until")
+    goals = check.mapping(stage.get("until", {}), f"{where}, until")
     if goals and stage.get("constraint"):
         raise RecipeError(f'{where}: "until" ends a descent without a constraint; a constraint has its "patience"')
-    return {name: _number(value, f"{where}, until, {name}") for name, value in goals.items()}
+    return {name: check.number(value, f"{where}, until, {name}") for name, value in goals.items()}
 
 
-def _constants(document: Any) -> dict[str, Array]:
-    constants: dict[str, Array] = {}
-    for name, values in _mapping(document, "recipe, constants").items():
-        where = f"recipe, constants, {name}"
-        if isinstance(values, Mapping):
-            _only(values, ("zeros",), where)
-            constants[name] = np.zeros([_count(size, f"{where}, zeros") for size in _list(values.get("zeros"), where)], np.float32)
-        else:
-            constants[name] = np.array([_number(value, where) for value in _list(values, where)], np.float32)
-    return constants
+def _constants(document: Any) -> dict[str, Array | InputZeros]:
+    return {
+        name: _constant(value, f"recipe, constants, {name}") for name, value in check.mapping(document, "recipe, constants").items()
+    }
 
 
-def _list(values: Any, where: str) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise RecipeError(f"{where}: expected a list of numbers, found {values!r}")
-    return values
+def _constant(value: Any, where: str) -> Array | InputZeros:
+    if not isinstance(value, Mapping):
+        return np.array([check.number(item, where) for item in check.numbers(value, where)], np.float32)
+    check.only(value, ("zeros",), where)
+    shape = value.get("zeros")
+    if isinstance(shape, Mapping):
+        check.only(shape, ("engine", "input"), f"{where}, zeros")
+        return InputZeros(check.text(shape, "engine", f"{where}, zeros"), check.text(shape, "input", f"{where}, zeros"))
+    return np.zeros([check.count(size, f"{where}, zeros") for size in check.numbers(shape, where)], np.float32)
 
 
 def _draws(plan: Any, where: str) -> DrawPlan:
-    plan = _mapping(plan, where)
+    plan = check.mapping(plan, where)
     names = {key: str(plan.get(key, key)) for key in ("rows", "cols", "noise")}
     return DrawPlan(**names, settings=_settings(DrawSettings, plan, tuple(names), where))
 
 
 def _constraint(plan: Any, where: str) -> ConstraintPlan:
-    plan = _mapping(plan, where)
+    plan = check.mapping(plan, where)
     keys = ("similarity", "penalty", "weights", "penalty_weight", "limit", "origin")
     names = {key: str(plan.get(key, key)) for key in keys}
     reduction = str(plan.get("reduction", "sum"))
@@ -230,20 +288,21 @@ def _constraint(plan: Any, where: str) -> ConstraintPlan:
 
 
 def _join(plan: Any, where: str) -> JoinPlan:
-    plan = _mapping(plan, where)
-    names = tuple(item.name for item in fields(JoinPlan))
-    _only(plan, names, where)
-    return JoinPlan(**{name: _text(plan, name, where) for name in names if name in plan})
+    plan = check.mapping(plan, where)
+    names = ("original", "difference", "cotangent")
+    check.only(plan, (*names, "further"), where)
+    given = {name: check.text(plan, name, where) for name in names if name in plan}
+    return JoinPlan(**given, further=check.share(plan.get("further", 1.0), f"{where}, further"))
 
 
 def _settings(kind: Any, plan: Mapping[str, Any], besides: tuple[str, ...], where: str) -> Any:
     """Dataclass of numbers and number pairs from what `plan` has besides the named fields."""
     known = tuple(item.name for item in fields(kind))
-    _only(plan, (*besides, *known), where)
+    check.only(plan, (*besides, *known), where)
     numbers: dict[str, Any] = {}
     for key in known:
         if key in plan:
-            numbers[key] = _number_or_pair(plan[key], f"{where}, {key}")
+            numbers[key] = check.number_or_pair(plan[key], f"{where}, {key}")
     try:
         return kind(**numbers)
     except TypeError as error:
@@ -252,77 +311,11 @@ def _settings(kind: Any, plan: Mapping[str, Any], besides: tuple[str, ...], wher
         raise RecipeError(f"{where}: {error}") from error
 
 
-def _fill(value: Any, parameters: Mapping[str, Any]) -> Any:
-    """`value` with every "$name" replaced by that parameter."""
-    if isinstance(value, Mapping):
-        return {key: _fill(part, parameters) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_fill(part, parameters) for part in value]
-    if isinstance(value, str) and value.startswith("$"):
-        if value[1:] not in parameters:
-            raise RecipeError(f"recipe uses the parameter '{value}', which its \"parameters\" do not list")
-        return parameters[value[1:]]
-    return value
-
-
-def _only(document: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in document:
-        if key not in known:
-            raise RecipeError(f"{where}: unknown field '{key}'; known: {', '.join(known)}")
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{where}: expected an object, found {value!r}")
-    return value
-
-
-def _text(document: Mapping[str, Any], key: str, where: str) -> str:
-    value = document.get(key)
-    if not isinstance(value, str) or not value:
-        raise RecipeError(f"{where}, {key}: expected a name, found {value!r}")
-    return value
-
-
-def _names(document: Mapping[str, Any], key: str, where: str, optional: bool = False) -> Names:
-    value = _mapping(document.get(key, {} if optional else None), f"{where}, {key}")
-    for name, array in value.items():
-        if not isinstance(array, str) or not array:
-            raise RecipeError(f"{where}, {key}, {name}: expected the name of an array, found {array!r}")
-    return dict(value)
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RecipeError(f"{where}: expected a number, found {value!r}")
-    return float(value)
-
-
-def _number_or_pair(value: Any, where: str) -> float | tuple[float, ...]:
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return tuple(_number(part, where) for part in value)
-    return _number(value, where)
-
-
-def _interval(value: Any, where: str) -> tuple[float, float]:
-    pair = _number_or_pair(value, where)
-    if not isinstance(pair, tuple) or not pair[0] < pair[1]:
-        raise RecipeError(f"{where}: expected [low, high], found {value!r}")
-    return pair[0], pair[1]
-
-
-def _count(value: Any, where: str) -> int:
-    number = _number(value, where)
-    if number < 1 or number != int(number):
-        raise RecipeError(f"{where}: expected a whole number of at least 1, found {value!r}")
-    return int(number)
-
-
 def _bounds(value: Any, where: str) -> tuple[float | str, float | str] | None:
     """Each side a number, or the name of an array of the variable's shape."""
     if value is None:
         return None
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise RecipeError(f"{where}: expected [low, high], found {value!r}")
-    low, high = (side if isinstance(side, str) else _number(side, where) for side in value)
+    low, high = (side if isinstance(side, str) else check.number(side, where) for side in value)
     return low, high

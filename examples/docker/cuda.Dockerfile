@@ -1,4 +1,4 @@
-# ONNX Runtime with CUDA on x86-64. Not built by us yet; see SUPPORT.md.
+# ONNX Runtime with CUDA on x86-64. Not built by us yet; see docs/support.md.
 #   docker build -f examples/docker/cuda.Dockerfile -t faceprotect-cuda .
 #   docker run --rm --gpus all -v "$PWD:/photos" faceprotect-cuda protect /photos/me.jpg --device cuda
 FROM nvidia/cuda:12.6.3-cudnn-runtime-ubuntu24.04

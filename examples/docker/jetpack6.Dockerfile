@@ -1,4 +1,4 @@
-# Jetson Orin, JetPack 6: TensorRT 10.3 and Python 3.10 of the image. Not built by us yet; see SUPPORT.md.
+# Jetson Orin, JetPack 6: TensorRT 10.3 and Python 3.10 of the image. Not built by us yet; see docs/support.md.
 #   docker build -f examples/docker/jetpack6.Dockerfile -t faceprotect-jetson .
 #   docker run --rm --runtime nvidia -v faceprotect-cache:/cache faceprotect-jetson engines build latent-step --device tensorrt
 FROM nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime

@@ -1,4 +1,4 @@
-# Jetson Thor, JetPack 7: CUDA 13, Python 3.12 and TensorRT 10.13 of NVIDIA's image for Arm servers, which Thor shares. Not built by us yet; see SUPPORT.md.
+# Jetson Thor, JetPack 7: CUDA 13, Python 3.12 and TensorRT 10.13 of NVIDIA's image for Arm servers, which Thor shares. Not built by us yet; see docs/support.md.
 #   docker build -f examples/docker/jetpack7.Dockerfile -t faceprotect-thor .
 #   docker run --rm --runtime nvidia -v faceprotect-cache:/cache faceprotect-thor engines build latent-step --device tensorrt
 FROM nvcr.io/nvidia/tensorrt:25.08-py3

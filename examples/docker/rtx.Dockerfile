@@ -1,4 +1,4 @@
-# TensorRT-RTX on x86-64, whose wheels bring their own CUDA runtime: the driver is all that the host needs. Not built by us yet; see SUPPORT.md.
+# TensorRT-RTX on x86-64, whose wheels bring their own CUDA runtime: the driver is all that the host needs. Not built by us yet; see docs/support.md.
 #   docker build -f examples/docker/rtx.Dockerfile -t faceprotect-rtx .
 #   docker run --rm --gpus all -v faceprotect-cache:/cache faceprotect-rtx engines build latent-step --device rtx
 FROM ubuntu:24.04

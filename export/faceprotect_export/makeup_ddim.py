@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.recipe import read_recipe
+from faceprotect_engines.store import ZOO
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.looks.colours import parts
 from faceprotect_export.modules.diffusion import LatentDiffusion
@@ -27,7 +29,7 @@ from faceprotect_export.pretrained.common import PretrainedError, brief
 from faceprotect_export.search_engines import DESCRIBE, IMAGE, STEP_SURROGATES
 from faceprotect_export.sources import Sources
 from faceprotect_sdk.align import CROP
-from faceprotect_sdk.methods.search import DODGE
+from faceprotect_sdk.methods.arrays import DODGE
 
 LATENT: dict[str, Any] = {"layout": "NCHW", "range": (-3.0, 3.0)}
 MOVES: dict[str, Any] = {"range": (-1.0, 1.5), "description": "DDIM factors of latent and noise"}
@@ -114,7 +116,9 @@ def ddim_document(generator: Ddim) -> dict[str, Any]:
             here = "latent"
     inputs = {name: name for name in ("latent", "plain", "original", "mask")}
     stages.append({"kind": "map", "engine": "makeup", "inputs": inputs, "outputs": {"difference": "difference"}})
-    return {"schema": 1, "name": "makeup", "constants": constants, "stages": stages}
+    shipped = read_recipe(ZOO / "recipes" / "makeup.json").document  # one pass that is asked for no budget: one attempt is all there is
+    stated = {name: shipped[name] for name in ("schema", "name", "description", "strengths", "beyond")}
+    return {**stated, "constants": constants, "stages": stages}
 
 
 def write_ddim(folder: Path, generator: Ddim, sources: Sources, own: Mapping[str, Any], training: Mapping[str, Any]) -> list[Manifest]:

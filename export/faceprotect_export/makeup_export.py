@@ -30,7 +30,7 @@ from faceprotect_export.train.makeup import train_looks
 from faceprotect_export.train.makeup_published import TransferSettings, generated, train_transfer
 from faceprotect_export.zoo_makeup import made_by, makeup_recipe, write_looks, write_sheet
 from faceprotect_sdk.align import CROP
-from faceprotect_sdk.methods.search import DODGE
+from faceprotect_sdk.methods.arrays import DODGE
 
 #: What is read from ``--weights``.
 NEEDED = ("autoencoder", "fast", "keypoints", "looks", "removal", "diffusion", "student-conv", "student-attention", "style")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.recipe import load_recipe, read_recipe
 from faceprotect_engines.store import ZOO
 from faceprotect_export.engine_folder import EngineRecipe, build_engine
 from faceprotect_export.looks.reference import Reference, shipped_reference
@@ -23,9 +24,9 @@ from faceprotect_export.sources import Sources, card
 from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods.search import UNSEEN
 from faceprotect_sdk.photo import load
 
+RECIPE = ZOO / "recipes" / "makeup.json"
 #: Folder of the thumbnails, beside the engine's manifest, and their side in pixels.
 THUMBNAILS, SIDE = "looks", 128
 
@@ -57,12 +58,13 @@ def makeup_recipe(sources: Sources, makeup: Makeup, training: Mapping[str, Any],
 
 
 def recipe_document() -> dict[str, Any]:
-    """The recipe of the method over that engine and ``fast``, which ships: it maps, and descends on nothing."""
-    first = {name: name for name in ("original", "mask", "goal")}
-    unseen = {"kind": "map", "engine": "fast", "inputs": {**first, "budget": "unseen_budget"}, "outputs": {"difference": "unseen"}}
-    inputs = {name: name for name in ("original", "mask", "budget", "goal", "look", "unseen")}
-    stage = {"kind": "map", "engine": "makeup", "inputs": inputs, "outputs": {"difference": "difference"}}
-    return {"schema": 1, "name": "makeup", "stages": [unseen, stage]}
+    """The recipe of the method over that engine and ``fast``, as it ships: it maps, and descends on nothing."""
+    return load_recipe(RECIPE)
+
+
+def unseen_share() -> float:
+    """Of the budget, what the pass of ``fast`` on the bare face is asked to spend."""
+    return read_recipe(RECIPE).method.budgets["unseen_budget"]
 
 
 def build_makeup(sources: Sources, folder: Path) -> None:
@@ -88,7 +90,7 @@ def made_by(sources: Sources, makeup: Makeup, crop: Tensor, look: int, goal: int
     """The crop [1, 3, S, S] as the recipe would leave it."""
     autoencoder, surrogate = sources.autoencoder(), sources.student("conv")[0]
     mask, goals = torch.from_numpy(face_mask()), torch.eye(len(makeup.fast.goals))[goal][None]
-    unseen = FastProtect(autoencoder, surrogate, sources.fast())(crop, mask, torch.tensor([UNSEEN * budget]), goals)["difference"]
+    unseen = FastProtect(autoencoder, surrogate, sources.fast())(crop, mask, torch.tensor([unseen_share() * budget]), goals)["difference"]
     protect = MakeupProtect(autoencoder, surrogate, sources.keypoints(), makeup)
     found = protect(crop, mask, torch.tensor([budget]), goals, torch.eye(len(makeup.looks))[look][None], unseen)
     return (crop + found["difference"]).clamp(0, 1)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from faceprotect_sdk.cli_engines import benchmark, doctor, engines
 from faceprotect_sdk.cli_export import export
 from faceprotect_sdk.cli_help import GroupedCommand
 from faceprotect_sdk.cli_options import FILE, device_options, faces_option, json_option, panel_options, quiet_option, settings_of
+from faceprotect_sdk.cli_pack import pack
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.cli_report import guarded, show_check, show_faces, show_failure, unforeseen
@@ -86,7 +87,7 @@ def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | N
     raise SystemExit(int(worst(codes)))
 
 
-for _command in (protect, engines, export, benchmark, doctor):
+for _command in (protect, pack, engines, export, benchmark, doctor):
     cli.add_command(_command)
 
 

@@ -65,29 +65,27 @@ engines.add_command(fetch)
 
 
 @engines.command()
-@click.argument("names", nargs=-1, metavar="[ENGINE]...")
+@click.argument("names", nargs=-1, metavar="[ENGINE|BUNDLE]...")
+@click.option("--files-only", is_flag=True, help="Sizes and sha256 alone: run nothing.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads.  [default: all cores]")
 @json_option
-def verify(names: tuple[str, ...], as_json: bool) -> None:
-    """Check size and sha256 of every file of every ENGINE. Exit code 5 if one fails.
+def verify(names: tuple[str, ...], files_only: bool, threads: int | None, as_json: bool) -> None:
+    """Check every file of every ENGINE, and that it computes what it did when it was made. Exit code 5 if one fails.
 
-    Default: all that ship; one whose weights have not been fetched is named, and no failure.
+    Of a BUNDLE, all engines, and the run that was packed with it. Default: all that ship; one whose weights have not been fetched is named,
+    and no failure.
     """
-    from faceprotect_engines.errors import EngineError
     from faceprotect_engines.store import Store
+    from faceprotect_sdk.verify import verified
 
-    store = Store()
     failed = False
-    for name in names or store.names():
-        problem, waits = "", not names and store.waits(name)
-        try:
-            if not waits:
-                store.verify(name)
-        except EngineError as error:
-            failed, problem = True, str(error)
+    for finding in verified(Store(), names, files_only, threads):
+        failed = failed or finding.ok is False
         if as_json:
-            emit({"name": name, "ok": None if waits else not problem, "error": problem or None})
+            emit(finding.to_json())
         else:
-            click.echo(f"{name:<20} {'FAILED: ' + problem if problem else 'not fetched' if waits else 'ok'}")
+            said = f"FAILED: {finding.problem}" if finding.problem else "ok" if finding.ok else "not fetched"
+            click.echo(f"{finding.name:<20} {said}{finding.worst}")
     raise SystemExit(int(ExitCode.ENGINE) if failed else 0)
 
 
@@ -137,7 +135,7 @@ def path(engine: str) -> None:
 
 @click.command()
 @click.option("--engine", metavar="ENGINE", help="Measure one engine, a name or a folder, on random input.")
-@click.option("--method", metavar="NAME", help="Measure a whole protection of PHOTO.")
+@click.option("--method", metavar="NAME|DIR", help="Measure a whole protection of PHOTO.")
 @click.option("--photo", type=FILE, metavar="PHOTO", help="Photo for --method.")
 @click.option("--repeat", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How often.")
 @click.option("--device", default="auto", show_default=True, metavar=DEVICES, help="What to compute on.")
@@ -155,9 +153,10 @@ def benchmark(
       faceprotect-sdk benchmark --engine face-detector
     """  # noqa: D301 - the letter that keeps click from wrapping the lines
     from faceprotect_sdk.benchmark import benchmark_engine, benchmark_method, compare, engine_subject, method_subject, read_report
+    from faceprotect_sdk.methods import DEFAULT
 
     if (engine is None) == (method is None):
-        raise UsageError("name one thing to measure: --engine NAME, or --method auto --photo PHOTO")
+        raise UsageError(f"name one thing to measure: --engine NAME, or --method {DEFAULT} --photo PHOTO")
     if method is not None and photo is None:
         raise UsageError("--method needs a photo with a face: --photo PHOTO")
     subject = method_subject(str(method)) if engine is None else engine_subject(engine)

@@ -37,5 +37,5 @@ class GroupedCommand(click.Command):
 
 
 def option(group: str, *declarations: str, **settings: Any) -> Decorator:
-    """``click.option`` in a group."""
-    return click.option(*declarations, cls=GroupedOption, group=group, **settings)
+    """``click.option`` in a group; ``cls``: a class below :class:`GroupedOption`."""
+    return click.option(*declarations, group=group, **{"cls": GroupedOption, **settings})

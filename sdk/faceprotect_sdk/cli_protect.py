@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from faceprotect_sdk.cli_help import option
+from faceprotect_sdk.cli_methods import MethodOption
 from faceprotect_sdk.cli_options import (
     FILE,
     PLACE,
@@ -25,11 +26,10 @@ from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_report import emit, guarded, left_out_json, show_left_out, show_protect
 from faceprotect_sdk.errors import UsageError, worst
 from faceprotect_sdk.formats import SUFFIXES
-from faceprotect_sdk.methods import METHODS
+from faceprotect_sdk.methods import STRENGTHS
 from faceprotect_sdk.write import Destination, for_several
 
 WRITTEN, HOW = "What is written, and where", "How the photo is changed"
-_METHODS = ("auto", *(name for name in METHODS if name != "auto"))
 _FORMATS = ", ".join(f"{name} ({' '.join(suffixes)})" for name, suffixes in SUFFIXES.items())
 
 _HELP = f"""Change PHOTOS so that face recognition no longer matches the people in them.
@@ -81,17 +81,12 @@ Of several PHOTOS those that have been protected before, and outputs by their na
     help="Also take photos that are marked as protected, or named like outputs. It may lead back to the person: give originals.",
 )
 @option(
-    HOW, "--strength", type=click.Choice(["low", "medium", "high"]), default="medium", show_default=True,
+    HOW, "--strength", type=click.Choice(STRENGTHS), default="medium", show_default=True,
     help="How much change people may see, at most, and how many of them three strong recognisers that were not searched on then lose. "
     "Change in SSIMULACRA2 (70: barely noticed, 50: slightly annoying), people on average: low 72, 58 %; medium 59, 92 %; high 43, 100 % "
     "(auto with SFace, 16 people). At medium it is seen on every face beside the original: look before you upload.",
 )
-@option(
-    HOW, "--method", type=click.Choice(_METHODS), default="auto", show_default=True,
-    help="auto: for most photos, some 15 s a search on a core. fast: a second or two, plain to see, and not enough for every face. "
-    "latent: slower, with smoother changes. diffusion: with a Stable Diffusion of yours (--engines). style: holds the face's points. "
-    "makeup: a look that is there to be seen (--look).",
-)
+@option(HOW, "--method", cls=MethodOption)
 @option(
     HOW, "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
     help="dodge: away from oneself. decoy: towards a face that belongs to nobody, too.",
@@ -99,7 +94,7 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 @option(HOW, "--decoy", metavar="NAME", help="Of --goal decoy: which face, one of 1 to 6.  [default: per face the one least like it]")
 @option(
     HOW, "--look", metavar="NAME|DIR",
-    help="Of --method makeup: a look that 'engines list' names, or the folder of yours (export makeup).  [default: natural]",
+    help="Of a method with looks: one that 'engines list' names, or the folder of yours (export makeup).  [default: its first]",
 )
 @option(
     HOW, "--time-budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",

@@ -2,7 +2,7 @@
 
 Histograms of oriented gradients of the lower face (Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005,
 section 6, with cells of their own neighbourhood's contrast in place of blocks), weighed by one linear rule. The rule was fitted by
-``python -m faceprotect_export.train.covered``; how often it errs: SUPPORT.md, "Covered faces".
+``python -m faceprotect_export.train.covered``; how often it errs: docs/support.md, "Covered faces".
 """
 
 from __future__ import annotations

@@ -75,6 +75,6 @@ class Decoys:
         def likeness(decoy: Decoy) -> float:
             """Similarity above the threshold, in spreads, of the recogniser that finds the two most alike."""
             pairs = [(one, one.similarity(own[one.name], self.embedding(decoy, one))) for one in searched]
-            return max((similarity - one.threshold) / one.spread for one, similarity in pairs)
+            return max(((similarity - one.threshold) / one.spread for one, similarity in pairs), default=0.0)
 
         return min(self.faces, key=likeness)

@@ -1,7 +1,7 @@
 """What says of a photo that it has been protected: a line in EXIF's tag ProcessingSoftware, in every container alike.
 
 ``faceprotect-sdk VERSION method=NAME id=HEX``: nothing of the person, the machine or the time; the id is a digest of the pixels. Who
-passes the photo on may drop it: nothing in the pixels says it again (``SUPPORT.md``).
+passes the photo on may drop it: nothing in the pixels says it again (``docs/support.md``).
 """
 
 from __future__ import annotations

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.errors import RecipeError
+from faceprotect_engines.method_plan import Region
 from faceprotect_sdk.align import CROP
-
-
-@dataclass(frozen=True)
-class Region:
-    """An ellipse in canonical pixels with a soft rim, and features inside it that are spared.
-
-    The defaults hold brows, cheeks, mouth and chin of a face aligned by five points, and reach neither the crop's edge
-    nor most of the hair. ``feather`` is the part of the radius over which the mask falls from 1 to 0. ``spared``: Gaussians
-    (x, y, width, height, share) by whose share a change is made smaller at their middle.
-    """
-
-    centre: tuple[float, float] = (128.0, 146.0)
-    radii: tuple[float, float] = (88.0, 106.0)
-    feather: float = 0.25
-    spared: Sequence[Sequence[float]] = ()
-
-    @classmethod
-    def of(cls, recipe: Mapping[str, Any]) -> Region:
-        """That which a recipe's document states under "region", or the default. Raises RecipeError for what is none."""
-        try:
-            return cls(**recipe.get("region", {}))
-        except TypeError as error:
-            raise RecipeError(f"recipe, region: give centre, radii, feather and spared: {error}") from error
 
 
 def face_mask(region: Region | None = None) -> NDArray[np.float32]:

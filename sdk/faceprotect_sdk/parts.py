@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.recipe import Recipe
 from faceprotect_sdk import judge, mesh
 from faceprotect_sdk.decoys import Decoys
 from faceprotect_sdk.faces import Face, face_in_place, find_faces
-from faceprotect_sdk.methods import Method, make_method
+from faceprotect_sdk.methods import Method, make_method, strength_of
 from faceprotect_sdk.once import Once
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import Recogniser
@@ -23,11 +24,15 @@ DETECTOR = "face-detector"
 class Parts:
     """Made at first use, each once; nothing of it changes afterwards, so that calls share it without waiting for each other."""
 
-    def __init__(self, settings: Settings, pool: EnginePool, look: str | None) -> None:
-        """``look``: of the method makeup, by its name in the pool's store."""
+    def __init__(self, settings: Settings, pool: EnginePool, recipe: Recipe, look: str | None) -> None:
+        """``recipe``: of the method, whose engines are in the pool's store, as the ``look`` of that name is.
+
+        Raises UsageError for a look or strength that the recipe has not.
+        """
         self.settings, self.pool = settings, pool
+        self.strength = strength_of(recipe, settings.strength)
         folders = [Path(folder) for folder in settings.surrogates]
-        self.method: Method = make_method(settings.method, pool, folders, settings.without, look)
+        self.method: Method = make_method(recipe, pool, folders, settings.without, look)
         self._judges: Once[str, list[Recogniser]] = Once()
         self._decoys: Once[str, Decoys] = Once()
 

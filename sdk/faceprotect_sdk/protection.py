@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_engines.philox import Purpose, philox
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.arguments import listed
 from faceprotect_sdk.cancel import Check
@@ -82,7 +83,7 @@ class Protection:
         sessions, windows, pixels = self._start(chosen)
         end = call.end if settings.time_budget is None else min(call.end, time.monotonic() + settings.time_budget)
         data, written = b"", pixels
-        for attempt in range(settings.attempts):
+        for attempt in range(self._attempts):
             began = time.monotonic()
             self._search(sessions, attempt, end)
             call.report("score", len(chosen) - 1, len(chosen))
@@ -102,6 +103,12 @@ class Protection:
         late = any(session.found is not None and session.found.late for session in sessions)
         return self.result(results, data, (*notes, LATE) if late else notes, partial)
 
+    @property
+    def _attempts(self) -> int:
+        """Searches per face, at most: those asked for, but no more than the method states."""
+        wanted = self.parts.settings.attempts
+        return min(wanted, len(self.parts.method.attempts) or wanted)
+
     def _start(self, chosen: tuple[Face, ...]) -> tuple[list[FaceSession], Sequence[Window], Cuts]:
         """Every face's state, its window of the photo, and the pixels there."""
         parts, call = self.parts, self.call
@@ -119,7 +126,7 @@ class Protection:
                 sessions.append(
                     FaceSession.start(
                         index, face, window, pixels[index], before[index], panel, searched, dependent,
-                        parts.settings.strength_numbers, parts.look, decoys, parts.settings.even_covered,
+                        parts.strength, parts.look, decoys, parts.settings.even_covered,
                     )
                 )  # fmt: skip
         return sessions, windows, pixels
@@ -132,7 +139,7 @@ class Protection:
         for place, session in enumerate(wanting):
             seed, share = _face_seed(call.seed, session.index, attempt), _share(end, len(wanting) - place)
             with call.watch("search"):
-                session.search(method, mask, seed, call.progress, len(sessions), share, self.parts.settings.attempts, call.check)
+                session.search(method, mask, seed, call.progress, len(sessions), share, self._attempts, call.check)
 
     def _written(self, windows: Sequence[Window], sessions: Sequence[FaceSession]) -> tuple[bytes, Cuts]:
         """The bytes with every face's change, and their pixels in each window, uint8 RGB, on which the faces have been scored."""
@@ -176,13 +183,16 @@ class Protection:
             devices=devices,
             timings=self.call.watch.seconds,
             version=__version__,
+            searches=self.parts.method.searches,
+            beyond=self.parts.method.beyond,
             notes=(*self.canvas.frame.notes, *notes),
         )
 
 
 def _face_seed(seed: int, face: int, attempt: int) -> int:
     """A seed of its own for every face and attempt."""
-    return int(np.random.SeedSequence([seed, face, attempt]).generate_state(1, np.uint64)[0] >> 1)
+    low, high = philox((face, attempt, int(Purpose.FACE), 0), (seed % 2**32, seed // 2**32)).ravel()[:2].tolist()
+    return int(low + (high << 32)) >> 1
 
 
 def _leave_out_matched(sessions: Sequence[FaceSession]) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from faceprotect_engines.manifest import is_name
+from faceprotect_engines.recipe import Recipe
 from faceprotect_engines.store import Store
 from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.cancel import Cancel, check_of
@@ -21,7 +23,7 @@ from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.gate import Gate
 from faceprotect_sdk.mapping import Outcome, in_order
-from faceprotect_sdk.methods import MAKEUP
+from faceprotect_sdk.methods import find_recipe
 from faceprotect_sdk.parts import Parts
 from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load, open_photo
 from faceprotect_sdk.pool import EnginePool
@@ -51,7 +53,7 @@ class Protector:
 
     def __init__(
         self,
-        settings: Settings | str | None = None,
+        settings: Settings | str | Path | None = None,
         device: str | None = None,
         /,
         *,
@@ -61,21 +63,24 @@ class Protector:
     ) -> None:
         """Remember the settings; engines are opened at first use.
 
-        ``settings``: a :class:`Settings`, or the name of a method; ``changes``: fields of Settings by their names, in place of those:
-        ``Protector("fast", strength="low")``, ``Protector(method="fast", device="cpu")``, ``Protector(settings, quality=90)``.
+        ``settings``: a :class:`Settings`, or a method by its name or folder; ``changes``: fields of Settings by their names, in place of
+        those: ``Protector("fast", strength="low")``, ``Protector(method="fast", device="cpu")``, ``Protector(settings, quality=90)``.
         ``store``: where engines are, by default those that ship.
         ``pool``: open engines that are shared with other protectors, and stay open when this one closes; store, device and threads are
-        then the pool's. Raises UsageError for a value out of range, DeviceUnavailable for a device that cannot be.
+        then the pool's. Raises UsageError for a value out of range, DeviceUnavailable for a device that cannot be, and for a recipe what
+        :func:`methods.find_recipe` raises.
         """
         self.settings = _settings(settings, device, changes)
         look = None if self.settings.look is None else str(self.settings.look)
         owned = pool is None
         if pool is None:
-            pool, look = _own_pool(self.settings, store, look)
+            pool, recipe, look = _own_pool(self.settings, store, look)
         elif store is not None or self.settings.device not in ("auto", pool.device) or self.settings.threads not in (None, pool.threads):
             raise UsageError("store, device and threads belong to the pool that was given", hint="Give them to EnginePool(...)")
+        else:
+            recipe = _recipe_in(pool.store, self.settings.method)
         self.pool, self._owned = pool, owned
-        self._parts = Parts(self.settings, pool, look)
+        self._parts = Parts(self.settings, pool, recipe, look)
         self._calls = Gate("this protector is closed", "Open another: Protector(...), or move the call into its with block")
         self._closing = threading.Event()
 
@@ -228,11 +233,11 @@ class Protector:
             yield
 
 
-def _settings(given: Settings | str | None, device: str | None, changes: Changes) -> Settings:
+def _settings(given: Settings | str | Path | None, device: str | None, changes: Changes) -> Settings:
     """Those of a call; raises UsageError."""
     base = given if isinstance(given, Settings) else Settings()
     named: Changes = {}
-    if isinstance(given, str):
+    if isinstance(given, (str, Path)):
         named["method"] = given
     if device is not None:
         named["device"] = device
@@ -242,12 +247,23 @@ def _settings(given: Settings | str | None, device: str | None, changes: Changes
     return base.but(**named) if named else base
 
 
-def _own_pool(settings: Settings, store: Store | None, look: str | None) -> tuple[EnginePool, str | None]:
-    """The pool of one protector, and the name of its look; a look in a folder of its own comes before the store."""
-    store = store or Store()
-    if look is not None and (Path(look) / "recipes" / f"{MAKEUP}.json").is_file():
+def _own_pool(settings: Settings, store: Store | None, look: str | None) -> tuple[EnginePool, Recipe, str | None]:
+    """The pool of one protector, its recipe, and the name of its look; a look in a folder of its own comes before the store."""
+    store, method = store or Store(), settings.method
+    if look is not None and is_name(method) and (Path(look) / "recipes" / f"{method}.json").is_file():
         store, look = Store([Path(look), *store.roots], store.cache), None
-    return EnginePool(store, settings.device, settings.threads), look
+    recipe, store = find_recipe(method, store)
+    return EnginePool(store, settings.device, settings.threads), recipe, look
+
+
+def _recipe_in(store: Store, method: str | Path) -> Recipe:
+    """The recipe of a method whose engines are all in ``store``; raises UsageError for a folder that the store does not have."""
+    recipe, needed = find_recipe(method, store)
+    if list(dict.fromkeys(needed.roots)) != list(dict.fromkeys(store.roots)):
+        roots = ", ".join(repr(str(root)) for root in dict.fromkeys(needed.roots))
+        said = f"the pool that was given has not the engines of '{method}'"
+        raise UsageError(said, hint=f"Make it of them: EnginePool(Store([{roots}]))")
+    return recipe
 
 
 def _marks(original: Photo, protected: Photo) -> list[str]:

@@ -85,7 +85,7 @@ def _scored(
     for face, place, window in zip(faces, places, canvas.windows(places), strict=True):
         written = None if plain is None else window.cut(plain)
         session = FaceSession.start(
-            face.index, place, window, window.cut(first), written, panel, searched, dependent, parts.settings.strength_numbers, parts.look,
+            face.index, place, window, window.cut(first), written, panel, searched, dependent, parts.strength, parts.look,
             parts.decoys(), True,
         )  # fmt: skip
         session.score(window.cut(second), parts.look)

@@ -20,8 +20,6 @@ Goal = Literal["dodge", "decoy"]
 
 #: The note of a result whose search the time budget has ended.
 LATE = "the time budget ended a search: give it more time for more protection, or a smaller change"
-#: Methods that run a network once, and search for nothing.
-_PASSES = ("fast", "makeup")
 _EXIT = {
     "protected": ExitCode.PROTECTED,
     "partly_protected": ExitCode.STILL_MATCHED,
@@ -119,6 +117,7 @@ class ProtectResult:
     "partly_protected", and no protected photo.
     ``unconfirmed``: the bytes of a photo that was changed but is still matched; never to be handed on as protected.
     ``timings``: seconds per stage. ``device``: what really ran, e.g. "cpu". ``devices``: the same per engine.
+    ``searches``: whether the method searches, and ``beyond`` the name of one that gets further, if there is one; both are for advice.
     """
 
     status: Status
@@ -138,6 +137,8 @@ class ProtectResult:
     version: str
     notes: tuple[str, ...] = ()
     partial: bytes | None = field(default=None, repr=False)
+    searches: bool = True
+    beyond: str = ""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -182,14 +183,14 @@ class ProtectResult:
             return "Pass a photo in which a face is larger or sharper"
         if LATE in self.notes:
             return "The search ended with its time: give it more, time_budget=SECONDS, or leave it out"
-        if self.method in _PASSES:
-            return f"'{self.method}' does not search; method='auto' does, and gets further"
+        if not self.searches:
+            return f"'{self.method}' does not search; method='{self.beyond}' does, and gets further"
         higher = "No strength is higher" if self.strength == "high" else "Try strength='high', which may be seen"
         matched = [one for face in self.faces for one in face.verdicts if one.matched]
         if not all(one.took_part for one in matched):
             return f"{higher}; more recognisers to search on help against those outside the search: faceprotect-sdk engines fetch all"
-        if self.strength == "high" and self.method == "auto":
-            return f"{higher}; method='latent' searches longer"
+        if self.strength == "high" and self.beyond:
+            return f"{higher}; method='{self.beyond}' searches longer"
         return higher
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:

@@ -34,8 +34,6 @@ _STEP = 0.2
 _LARGEST_STEP = 0.4
 #: A photo that is still matched by less than this, in spreads, may not be with other draws: its search is worth another seed.
 _NEAR = 0.1
-#: Of the budget, what a pass without a search is asked to spend, attempt by attempt. A search finds the smallest change by itself.
-_PASSES = (0.64, 0.8, 1.0)
 #: A shift that no recogniser's alignment feels, as a part of the face's width.
 _MOVED = 0.005
 
@@ -187,7 +185,7 @@ class FaceSession:
         if self.verdicts:
             self.strength = self.strength.beyond(float(np.clip(self._missing, 0.0, _LARGEST_STEP)) + _STEP)
         search = self.attempts
-        share = 1.0 if method.searches else _PASSES[min(self.attempts, len(_PASSES) - 1)]
+        share = method.attempts[min(search, len(method.attempts) - 1)] if method.attempts else 1.0
 
         def report(step: int, steps: int) -> None:
             if progress is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 from faceprotect_sdk.arguments import listed, whole
 from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.methods import DEFAULT, Strength, check_method, strength_of
+from faceprotect_sdk.methods import DEFAULT, Strength
 from faceprotect_sdk.result import Goal
 
 if TYPE_CHECKING:
@@ -24,15 +24,16 @@ ATTEMPTS = 3
 class Settings:
     """How photos are protected; frozen, so that it may be kept, compared and shared.
 
-    ``method``: one of :data:`methods.METHODS`.
+    ``method``: a name among :func:`methods.methods_of` the store, the path of a recipe, or a folder with ``recipe.json`` and engines
+    beside it, which are looked up there first.
     ``device``: auto, cpu, cuda, tensorrt, rtx, torch; an explicit one that is not really active raises DeviceUnavailable ("torch"
     needs engines built with their torch program; those that ship have none). ``threads``: cores that an engine may use, by default all.
     Both are of the engines: where protectors share a pool, the pool has them.
     ``goal``: dodge, away from the person's own identity, or decoy, towards a synthetic one that belongs to nobody;
     either way a face counts as protected once it is no longer matched with the original. ``decoy``: name of that
     identity, where all photos shall lead to one (default: each face to the one least like it).
-    ``strength``: low, medium or high (rates and quality: ``methods.STRENGTHS``), or one of your own.
-    ``look``: of the method makeup, one that ships by its name (default: natural), or the folder of one of yours.
+    ``strength``: low, medium or high (their numbers stand in the recipe), or one of your own.
+    ``look``: of a method that has looks, one that ships by its name (default: its first), or the folder of one of yours.
     ``surrogates``: folders of further recognisers to search on; ``without``: shipped ones to leave out of the search;
     they judge. ``judges``: ONNX files, folders, or "dlib", that score (on the CPU) beside the shipped judges and, with
     ``installed_judges``, dlib where it is installed. ``quality``: of JPEG, AVIF, HEIC and lossy WebP. ``attempts``: searches per
@@ -40,10 +41,11 @@ class Settings:
     search of a photo goes on: each face has had its share, and what it has by then is scored as ever. ``even_covered``: also change
     faces before which something is held or worn, which is painted over then.
 
-    Making one raises UsageError for a value out of range or of the wrong kind.
+    Making one raises UsageError for a value out of range or of the wrong kind. Which methods, strengths and looks there are depends on the
+    store: the protector looks them up when it is made.
     """
 
-    method: str = DEFAULT
+    method: str | Path = DEFAULT
     device: str = "auto"
     goal: Goal = "dodge"
     decoy: str | None = None
@@ -72,13 +74,10 @@ class Settings:
         if self.threads is not None:
             object.__setattr__(self, "threads", whole("threads", self.threads, 1))
         seconds("time_budget", self.time_budget)
-        check_method(self.method, None if self.look is None else str(self.look))
-        strength_of(self.method, self.strength)
-
-    @property
-    def strength_numbers(self) -> Strength:
-        """Margin and budget of the strength."""
-        return strength_of(self.method, self.strength)
+        if not isinstance(self.method, (str, Path)):
+            raise UsageError(f"method must be a name or a path, got {self.method!r}")
+        if not isinstance(self.strength, (str, Strength)):
+            raise UsageError(f"strength must be a name or a Strength, got {self.strength!r}")
 
     def but(self, **changes: Unpack[Changes]) -> Settings:
         """The same with some fields changed; raises UsageError like making one does."""
@@ -88,7 +87,7 @@ class Settings:
 class Changes(TypedDict, total=False):
     """The fields of :class:`Settings`, as keyword arguments of calls."""
 
-    method: str
+    method: str | Path
     device: str
     goal: Goal
     decoy: str | None

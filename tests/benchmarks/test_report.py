@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import report
 from faceprotect_sdk.cli import cli
-from faceprotect_sdk.methods import STRENGTHS
+from faceprotect_sdk.methods import STRENGTHS, recipe_of
 from harness import tables
 from harness.settings import CLEAN
 from harness.strong import MEAN
@@ -102,18 +102,18 @@ def test_an_older_result_is_checked_for_what_it_holds(result: dict[str, Any], ol
     assert "latent@medium: other strong judges: judge -> none" in found
 
 
-def test_readme_gets_the_table_between_its_marks(tmp_path: Path, result: dict[str, Any]) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+def test_a_page_gets_the_table_between_its_marks(tmp_path: Path, result: dict[str, Any]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--readme", str(readme)]).exit_code == 0
-    text = readme.read_text()
+        assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--page", str(page)]).exit_code == 0
+    text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert text.count("92.5 [90, 94]") == 1
-    readme.write_text("no marks")
-    assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--readme", str(readme)]).exit_code == 2
+    page.write_text("no marks")
+    assert CliRunner().invoke(report.main, [write(tmp_path / "r.json", result), "--page", str(page)]).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 RESULTS = Path(report.__file__).parent / "results"
 #: Where results are shown, and which.
 PAGES = {
-    "README.md": ("auto_sface", "auto_panel", "auto_strengths", "fast"),
-    "benchmarks/RESULTS.md": (
+    "docs/results.md": ("auto_sface", "auto_panel", "auto_strengths", "fast"),
+    "docs/results-former-budget.md": (
         *("dodge", "dodge_sface", "style", "auto_former", "auto_sface_former", "diffusion", "diffusion_low"),
         *("diffusion_sface", "makeup"),
         *("held_out", "held_out_sface"),
@@ -206,17 +206,25 @@ PAGES = {
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_show_the_results_that_are_in_the_project(tmp_path: Path, page: str) -> None:
     written = Path(report.__file__).parents[1] / page
-    (tmp_path / "README.md").write_text(written.read_text())
-    words = [*(str(RESULTS / f"{name}.json") for name in PAGES[page]), "--readme", str(tmp_path / "README.md")]
+    (tmp_path / "page.md").write_text(written.read_text())
+    words = [*(str(RESULTS / f"{name}.json") for name in PAGES[page]), "--page", str(tmp_path / "page.md")]
     assert CliRunner().invoke(report.main, words).exit_code == 0
-    assert (tmp_path / "README.md").read_text() == written.read_text()
+    assert (tmp_path / "page.md").read_text() == written.read_text()
+
+
+@pytest.mark.parametrize(("name", "method"), [("auto_sface", "auto"), ("auto_panel", "auto"), ("fast", "fast")])
+def test_readme_states_figures_of_the_results(name: str, method: str) -> None:
+    measured = report.read(RESULTS / f"{name}.json")["methods"][f"{method}@medium"]
+    seen, lost = measured["quality"]["ssimulacra2"], measured["strong"]["protected"]
+    rows = [line for line in (RESULTS.parents[1] / "README.md").read_text().splitlines() if line.startswith(f"| `{method}`")]
+    assert any(line.endswith(f"| {seen:.1f} | {lost:.1f} % of {measured['people']} |") for line in rows), rows
 
 
 @pytest.mark.parametrize(("method", "name"), [("auto", "auto_strengths")])
 def test_strengths_are_those_that_were_measured(method: str, name: str) -> None:
     document = report.read(RESULTS / f"{name}.json")
     measured = {one["key"]: (one["margin"], one["budget"]) for one in document["settings"] if one["method"] == method}
-    wanted = {f"{method}@{strength}": (numbers.margin, numbers.budget) for strength, numbers in STRENGTHS[method].items()}
+    wanted = {f"{method}@{strength}": (numbers.margin, numbers.budget) for strength, numbers in recipe_of(method).method.strengths.items()}
     assert wanted.keys() <= measured.keys()
     assert {key: measured[key] for key in wanted} == wanted
 
@@ -230,7 +238,7 @@ def test_results_name_no_folder_of_the_machine_that_made_them() -> None:
 def test_help_states_the_measured_rates() -> None:
     text = " ".join(CliRunner().invoke(cli, ["protect", "--help"]).output.split())
     methods = report.read(RESULTS / "auto_strengths.json")["methods"]
-    for strength in STRENGTHS["auto"]:
+    for strength in STRENGTHS:
         method = methods[f"auto@{strength}"]
         seen, rate = method["quality"]["ssimulacra2"], method["strong"]["protected"]
         assert f"{strength} {seen:.0f}, {rate:.0f} %" in text

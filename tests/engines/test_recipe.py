@@ -1,94 +1,18 @@
-"""The recipe interpreter: its law, its determinism, surrogates that join at run time, and its errors."""
+"""The recipe interpreter: its law, its determinism, and how stages share arrays."""
 
 from __future__ import annotations
 
-import copy
-import json
-import threading
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
-import toy_models
+from recipe_bench import DRAWS, RECIPE, Bench, changed, directions
 from threadpoolctl import threadpool_info, threadpool_limits
 from toy_models import IMAGE
 
-from faceprotect_engines import (
-    Engine,
-    EngineError,
-    EngineInputError,
-    ExtraSurrogate,
-    Progress,
-    RecipeError,
-    RecipeResult,
-    Store,
-    load_recipe,
-    run_recipe,
-)
+from faceprotect_engines import Engine, Progress, RecipeError, run_recipe
 from faceprotect_engines.constraint import ConstraintSettings, judge, start_constraint
-
-DRAWS = {"probability": 0.5, "resize": [0.5, 1.0], "shift": 1, "blur": [0, 1], "noise_std": 0.02, "flip": 0.5}
-RECIPE: dict[str, Any] = {
-    "schema": 1,
-    "name": "toy",
-    "parameters": {"steps": 300},
-    "stages": [
-        {
-            "kind": "descend",
-            "engine": "step",
-            "variable": "offset",
-            "inputs": {"original": "original"},
-            "optimiser": {"name": "adamw", "learning_rate": 0.01},
-            "steps": "$steps",
-            "draws": {"probability": 0.0},
-            "constraint": {"start": 1.0},
-            "join": {"original": "original", "difference": "difference"},
-            "keep": {"difference": "difference"},
-        }
-    ],
-}
-
-
-def directions(count: int) -> Any:
-    """Orthogonal directions [K,3,S,S] of length 1, 2, ...; the first of many are those of few."""
-    width = int(np.prod(IMAGE))
-    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((width, 4)))
-    scaled = basis.T[:count] * np.arange(1, count + 1)[:, None]
-    return scaled.reshape(count, *IMAGE[1:]).astype(np.float32)
-
-
-class Bench:
-    """A store with toy engines, and one call that runs a recipe on them."""
-
-    def __init__(self, root: Path, count: int = 2, share: float = 1.0) -> None:
-        toy_models.step(root / "step", directions(count), share)
-        toy_models.decode(root / "decode")
-        toy_models.surrogate(root / "surrogate")
-        self.store = Store([root], root / "cache")
-        self.open: dict[str, Engine] = {}
-        self.limit = np.full(count, 0.5, np.float32)
-
-    def engine(self, name: str) -> Engine:
-        if name not in self.open:
-            self.open[name] = self.store.open(name, threads=1)
-        return self.open[name]
-
-    def run(self, recipe: Mapping[str, Any] = RECIPE, seed: int = 0, **options: Any) -> RecipeResult:
-        arrays = {"original": np.zeros(IMAGE, np.float32), "limit": self.limit, **options.pop("arrays", {})}
-        return run_recipe(recipe, self.engine, arrays, seed=seed, **options)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "zoo")
-
-
-def changed(**fields: Any) -> dict[str, Any]:
-    recipe = copy.deepcopy(RECIPE)
-    recipe["stages"][0].update(fields)
-    return recipe
 
 
 def test_step_engine_is_its_own_oracle(bench: Bench) -> None:
@@ -253,95 +177,6 @@ def test_only_clean_steps_decide(bench: Bench) -> None:
     assert result.trace[-1]["clean"], "the last step must be able to decide"
 
 
-@pytest.mark.parametrize(("reduction", "share"), [("sum", 1.0), ("mean", 0.5)])
-def test_joined_surrogate_equals_a_built_in_one(tmp_path: Path, reduction: str, share: float) -> None:
-    """Two built in and one joined take exactly the path of three built in: the toys' gradients are the same everywhere.
-
-    (Elsewhere it is the gradient at the step before.)
-    """
-    three, two = Bench(tmp_path / "three", 3, share=share), Bench(tmp_path / "two", 2, share=share)
-    constraint = {**RECIPE["stages"][0]["constraint"], "reduction": reduction}
-    joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
-    mapped = {"original": "original", "image_cotangent": "zeros"}  # must not hide the joined one's
-    recipe = changed(steps=40, constraint=constraint, inputs=mapped)
-    result = two.run(recipe, surrogates=[joined], arrays={"zeros": np.zeros(IMAGE, np.float32)})
-    oracle = three.run(changed(steps=40))
-    np.testing.assert_allclose(result.arrays["offset"], oracle.arrays["offset"], atol=1e-4)
-    for ours, theirs in zip(result.trace, oracle.trace, strict=True):
-        assert ours["similarity_2"] == pytest.approx(theirs["similarity_2"], abs=1e-4)
-    assert result.devices["mine"] == "cpu"
-
-
-def test_joined_surrogate_sees_what_the_built_in_ones_see(tmp_path: Path) -> None:
-    """Under draws the paths part, for its gradient is of another draw; both end below every limit at about the same change."""
-    three, two = Bench(tmp_path / "three", 3), Bench(tmp_path / "two", 2)
-    joined = ExtraSurrogate("mine", two.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
-    result, oracle = two.run(changed(draws=DRAWS), surrogates=[joined]), three.run(changed(draws=DRAWS))
-    assert result.passed
-    assert oracle.passed
-    sizes = [float(np.square(one.arrays["offset"]).sum()) for one in (result, oracle)]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
-    first = [one.trace[0] for one in (result, oracle)]
-    assert first[0]["similarity_2"] == pytest.approx(first[1]["similarity_2"], abs=1e-4), "not the same draw"
-
-
-class Meeting:
-    """A surrogate's engine that waits in every run until as many others run as well, so that turn by turn would not do."""
-
-    device = "cpu"
-
-    def __init__(self, engine: Engine, together: threading.Barrier) -> None:
-        self.engine, self.spec, self.together = engine, engine.spec, together
-
-    def run(self, feeds: Mapping[str, Any], outputs: Collection[str] | None = None) -> dict[str, Any]:
-        self.together.wait(timeout=20)
-        return self.engine.run(feeds, outputs)
-
-    def close(self) -> None:
-        """It is not its own."""
-
-
-def test_joined_surrogates_run_side_by_side_with_the_same_numbers(bench: Bench) -> None:
-    """One after the other or all at once: the same arrays and trace, in the same order; their threads end with the run."""
-    plain = [bench.engine("surrogate")] * 3
-    together = threading.Barrier(3)
-    meeting = [Meeting(engine, together) for engine in plain]
-    runs = []
-    for engines, workers in ((plain, 1), (plain, 2), (meeting, 3)):
-        joined = [ExtraSurrogate(f"mine{k}", engine, directions(4)[1 + k].reshape(1, -1), 0.5) for k, engine in enumerate(engines)]
-        runs.append(bench.run(changed(steps=20, draws=DRAWS), surrogates=joined, workers=workers))
-    for other in runs[1:]:
-        np.testing.assert_array_equal(other.arrays["offset"], runs[0].arrays["offset"])
-        assert other.trace == runs[0].trace
-    assert not [thread for thread in threading.enumerate() if "panel" in thread.name]
-
-
-def test_a_joined_surrogate_that_fails_ends_the_run_and_its_threads(bench: Bench) -> None:
-    engines = [bench.engine("surrogate"), bench.store.open("surrogate", threads=1)]
-    engines[1].close()
-    joined = [ExtraSurrogate(f"mine{k}", engine, directions(4)[2 + k].reshape(1, -1), 0.5) for k, engine in enumerate(engines)]
-    with pytest.raises(EngineError, match="closed"):
-        bench.run(changed(steps=5), surrogates=joined, workers=2)
-    assert not [thread for thread in threading.enumerate() if "panel" in thread.name]
-
-
-def test_joined_surrogate_without_join_is_refused(bench: Bench) -> None:
-    joined = ExtraSurrogate("mine", bench.engine("surrogate"), np.zeros((1, 48), np.float32), 0.5)
-    with pytest.raises(RecipeError, match="join"):
-        bench.run(changed(join=None), surrogates=[joined])
-
-
-def test_joined_surrogate_leaves_descents_without_join_alone(bench: Bench) -> None:
-    joined = ExtraSurrogate("mine", bench.engine("surrogate"), directions(3)[2].reshape(1, -1), 0.5)
-    inputs = {**{name: name for name in ("original", "weights", "penalty_weight")}, "offset": "before"}
-    free = changed(constraint=None, join=None, inputs=inputs, keep={}, steps=3)["stages"][0]
-    recipe = {**changed(steps=5), "stages": [free, *changed(steps=5)["stages"]]}
-    arrays = {"weights": np.ones(2, np.float32), "penalty_weight": np.full(1, 3, np.float32)}
-    result = bench.run(recipe, arrays=arrays, surrogates=[joined])
-    assert "similarity_2" not in result.trace[0]
-    assert "similarity_2" in result.trace[-1]
-
-
 def test_the_way_to_a_limit_is_counted_from_the_origin(bench: Bench) -> None:
     """Two surrogates, one of which has a tenth of the way to go: it weighs ten times as much."""
     arrays = {"origin": np.array([1.0, 0.55], np.float32)}
@@ -400,18 +235,6 @@ def test_until_ends_a_free_descent(bench: Bench) -> None:
     np.testing.assert_array_equal(at_once.arrays["difference"], arrays["offset"])
 
 
-@pytest.mark.parametrize("value", [0.3, np.nan, np.inf])
-def test_mapped_outputs_stay_within_what_the_recipe_allows(bench: Bench, value: float) -> None:
-    mapped = {"kind": "map", "engine": "decode", "inputs": {"original": "photo", "offset": "photo"}, "outputs": {"image": "original"}}
-    recipe = {**changed(steps=3), "stages": [{**mapped, "within": [-0.5, 0.5]}, *changed(steps=3)["stages"]]}
-    bench.run(recipe, arrays={"photo": np.full(IMAGE, 0.2, np.float32)})
-    with pytest.raises(RecipeError, match=r"stage 0 \(map decode\): 'image' holds .* -0.5 to 0.5"):
-        bench.run(recipe, arrays={"photo": np.full(IMAGE, value, np.float32)})
-    if not np.isfinite(value):
-        with pytest.raises(RecipeError, match="no numbers"):
-            bench.run({**recipe, "stages": [mapped, *recipe["stages"][1:]]}, arrays={"photo": np.full(IMAGE, value, np.float32)})
-
-
 def test_given_start_and_array_bounds_are_used(bench: Bench) -> None:
     high = np.full(IMAGE, 0.02, np.float32)
     start = np.full(IMAGE, 0.01, np.float32)
@@ -448,88 +271,9 @@ def test_progress_may_cancel(bench: Bench) -> None:
         bench.run(progress=cancel)
 
 
-def test_an_engine_without_the_gradient_is_named(bench: Bench) -> None:
-    recipe = changed(engine="decode", draws=None, constraint=None, join=None, keep={})
-    with pytest.raises(RecipeError, match=r"decode.*grad_offset.*\[export\]"):
-        bench.run(recipe)
-
-
 def test_infinite_gradient_is_an_error(bench: Bench) -> None:
     with pytest.raises(RecipeError, match="finite"):
         bench.run(arrays={"original": np.full(IMAGE, 0.0, np.float32), "offset": np.full(IMAGE, np.inf, np.float32)})
-
-
-def test_recipe_file_is_checked_on_loading(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(RECIPE))
-    assert load_recipe(path) == RECIPE
-    path.write_text(json.dumps({**RECIPE, "schema": 9}))
-    with pytest.raises(RecipeError, match=r"recipe\.json.*schema"):
-        load_recipe(path)
-    path.write_text("{")
-    with pytest.raises(RecipeError, match=r"recipe\.json"):
-        load_recipe(path)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"kind": "loop"}, "kind"),
-        ({"steps": 0}, "steps"),
-        ({"steps": 1.5}, "steps"),
-        ({"steps": "many"}, "steps"),
-        ({"steps": "$many"}, r"\$many"),
-        ({"step": 3}, "unknown field 'step'"),
-        ({"inputs": ["original"]}, "inputs"),
-        ({"inputs": {"original": "photo"}}, "'photo'"),
-        ({"optimiser": {"name": "adam"}}, "adamw"),
-        ({"draws": {"probabilty": 1}}, "probabilty"),
-        ({"draws": {"probability": 2}}, "probability"),
-        ({"draws": {"resize": 0.5}}, "resize|pair"),
-        ({"constraint": {"grow": 0.5}}, "grow"),
-        ({"constraint": {"limit": "limits"}}, "'limits'"),
-        ({"constraint": {"reduction": "max"}}, "reduction"),
-        ({"bounds": [1]}, "bounds"),
-        ({"join": {"engine": "decode"}}, "join"),
-        ({"until": {"penalty": 1}}, "until"),
-        ({"constraint": None, "until": {"penalty": "low"}}, "until, penalty"),
-    ],
-)
-def test_mistakes_in_a_recipe_are_named(bench: Bench, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        bench.run(changed(**fields))
-
-
-def test_unknown_names_of_an_engine_are_named(bench: Bench) -> None:
-    with pytest.raises(EngineInputError, match="grad_latent|latent"):
-        bench.run(changed(variable="latent"))
-    with pytest.raises(EngineInputError, match="distance"):
-        bench.run(changed(constraint=None, until={"distance": 1}))
-    with pytest.raises(EngineInputError, match="picture"):
-        bench.run(changed(keep={"picture": "picture"}))
-
-
-def test_wrong_number_of_limits_and_unknown_parameter_are_named(bench: Bench) -> None:
-    with pytest.raises(RecipeError, match="3 values.*2 surrogates"):
-        bench.run(arrays={"limit": np.zeros(3, np.float32)})
-    with pytest.raises(RecipeError, match="no parameter 'strength'.*steps"):
-        bench.run(parameters={"strength": 1.0})
-
-
-def test_constants_are_arrays_that_the_caller_may_replace(bench: Bench) -> None:
-    recipe = {**changed(constraint={"limit": "bars"}), "parameters": {"steps": 50, "bar": 0.5}, "constants": {"bars": ["$bar", 0.5]}}
-    half = bench.run().arrays["offset"]
-    far = bench.run(recipe, parameters={"bar": 0.2}).arrays["offset"]
-    near = bench.run(recipe, parameters={"bar": 0.2}, arrays={"bars": np.full(2, 0.9, np.float32)}).arrays["offset"]
-    sizes = [float(np.square(offset).sum()) for offset in (near, half, far)]
-    assert sizes == sorted(sizes)
-    assert sizes[0] < sizes[1] < sizes[2]
-
-
-@pytest.mark.parametrize("constants", [{"bars": []}, {"bars": 0.5}, {"bars": ["much"]}, [1.0]])
-def test_a_constant_is_a_list_of_numbers(bench: Bench, constants: Any) -> None:
-    with pytest.raises(RecipeError, match="constants"):
-        bench.run({**RECIPE, "constants": constants})
 
 
 def test_one_search_goes_on_from_another_and_the_last_one_decides(bench: Bench) -> None:
@@ -541,12 +285,3 @@ def test_one_search_goes_on_from_another_and_the_last_one_decides(bench: Bench) 
     assert stages[0] == 0 and stages[-1] == 1
     assert not any(row.get("passed") for row in result.trace if row["stage"] == 0)
     assert result.passed is True
-
-
-def test_constants_are_lists_of_numbers_or_zeros_of_a_shape(bench: Bench) -> None:
-    plain = bench.run(changed(steps=3))
-    recipe = {**changed(steps=3, inputs={"original": "nothing"}), "constants": {"nothing": {"zeros": list(IMAGE)}}}
-    np.testing.assert_array_equal(bench.run(recipe).arrays["difference"], plain.arrays["difference"])
-    for wrong in ({"zeros": []}, {"zeros": [0]}, {"zeros": [1.5]}, {"ones": [1]}, {}):
-        with pytest.raises(RecipeError, match="constants, nothing"):
-            bench.run({**recipe, "constants": {"nothing": wrong}})

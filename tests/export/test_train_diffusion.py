@@ -17,7 +17,7 @@ from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
 from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals, targets, turbo
-from faceprotect_sdk.methods.base import STRENGTHS
+from faceprotect_sdk.methods import recipe_of, strength_of
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 TINY = DiffusionConfig(latent=32, size=8, widths=(16, 16), attends=(False, True), heads=2, groups=4, tokens=2, token_width=8)
@@ -151,7 +151,7 @@ def test_searches_go_on_from_a_student_on_recognisers_that_need_not_ship(crops: 
     photos = torch.stack([rivals.tensor_of(np.load(crops)[row]) for row in rows])
     for change in found.values():
         penalty = rivals.penalty_of((photos + change).clamp(0, 1), photos)
-        assert penalty.tolist() == pytest.approx([STRENGTHS["latent"]["medium"].budget] * 2, rel=0.15)
+        assert penalty.tolist() == pytest.approx([strength_of(recipe_of("latent"), "medium").budget] * 2, rel=0.15)
     assert float(rivals.unlike(found["searched"], found["begun"]).max()) < float(rivals.unlike(found["alone"], found["begun"]).min())
     known = rivals.read_rivals(Sources(WEIGHTS, ()), teachers, 2.0)[0]
     assert [one.name for one in known] == ["dlib-resnet", "student-conv", "teacher"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from faceprotect_sdk import FaceResult, NotProtected, ProtectResult, Quality, Verdict
@@ -9,11 +11,14 @@ from faceprotect_sdk.cli_report import lacking
 from faceprotect_sdk.result import LATE
 
 
-def still_matched(method: str = "auto", strength: str = "medium", *, took_part: bool = True, late: bool = False) -> ProtectResult:
+def still_matched(
+    method: str = "auto", strength: str = "medium", *, took_part: bool = True, late: bool = False,
+    searches: bool = True, beyond: str = "latent",
+) -> ProtectResult:  # fmt: skip
     verdict = Verdict("some", 0.5, 0.3, matched=True, took_part=took_part)
     quality = Quality(60.0, None, 5.0, 38.0, 0.97)
     face = FaceResult(0, (0, 0, 9, 9), (), 0.9, "still_matched", (verdict,), quality, 3, search_passed=False, steps=96)
-    return result("still_matched", (face,), method, strength, late=late)
+    return replace(result("still_matched", (face,), method, strength, late=late), searches=searches, beyond=beyond)
 
 
 def result(status: str, faces: tuple[FaceResult, ...], method: str, strength: str, *, late: bool = False) -> ProtectResult:
@@ -29,10 +34,10 @@ def result(status: str, faces: tuple[FaceResult, ...], method: str, strength: st
         (still_matched(), "strength='high'", "fetch"),
         (still_matched(took_part=False), "engines fetch all", "latent"),
         (still_matched(strength="high"), "method='latent'", "strength='high'"),
-        (still_matched("latent", "high"), "No strength is higher", "method="),
+        (still_matched("latent", "high", beyond=""), "No strength is higher", "method="),
         (still_matched(strength="high", took_part=False), "engines fetch all", "strength='high'"),
-        (still_matched("fast", "high"), "method='auto'", "strength="),
-        (still_matched("makeup"), "method='auto'", "strength="),
+        (still_matched("fast", "high", searches=False, beyond="auto"), "method='auto'", "strength="),
+        (still_matched("makeup", searches=False, beyond="auto"), "method='auto'", "strength="),
         (still_matched(late=True), "time_budget=", "strength="),
         (result("no_face", (), "auto", "medium"), "larger", "strength="),
     ],

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
+from faceprotect_engines.store import Store
 from faceprotect_sdk import formats
 from faceprotect_sdk.cli import main
 from faceprotect_sdk.cli_protect import protect
-from faceprotect_sdk.methods import METHODS
+from faceprotect_sdk.methods import methods_of
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_every_option_stands_in_a_group_with_words(printed: str) -> None:
 
 def test_choices_and_formats_are_listed(printed: str) -> None:
     flat = " ".join(printed.split())
-    for name in METHODS:
+    for name in methods_of(Store()):
         assert f"{name}: " in flat, f"--method says in words what {name} is"
     for word in ("low ", "medium ", "high ", "dodge:", "decoy:", "JPEG (.jpg", "PNG (.png)", "WEBP (.webp)", "auto|cpu|cuda"):
         assert word in flat

@@ -13,8 +13,10 @@ from cli_tools import run
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, UsageError
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import MAKEUP, SearchRequest, make_method
+from faceprotect_sdk.methods import SearchRequest, make_method
 from faceprotect_sdk.pool import EnginePool
+
+MAKEUP = "makeup"
 
 
 def difference(store: Store, look: str | None, **fields: object) -> np.ndarray:

@@ -7,7 +7,8 @@ import pytest
 import toy_zoo
 
 from faceprotect_engines.errors import RecipeError
-from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.method_plan import parse_method
+from faceprotect_engines.recipe import read_recipe
 from faceprotect_engines.store import ZOO
 from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
 from faceprotect_sdk.mask import Region, face_mask
@@ -47,7 +48,7 @@ def test_a_spared_feature_changes_less_and_nothing_else_does() -> None:
 
 @pytest.mark.parametrize("recipe", ["auto", "latent"])
 def test_where_a_recipe_may_change_the_crop_stays_off_its_edge(recipe: str) -> None:
-    mask = face_mask(Region.of(load_recipe(ZOO / "recipes" / f"{recipe}.json")))
+    mask = face_mask(read_recipe(ZOO / "recipes" / f"{recipe}.json").method.region)
     assert mask.min() >= 0 and 0.95 < mask.max() <= 1
     for edge in (mask[0, 0, 0], mask[0, 0, -1], mask[0, 0, :, 0], mask[0, 0, :, -1]):
         assert not edge.any()
@@ -55,7 +56,7 @@ def test_where_a_recipe_may_change_the_crop_stays_off_its_edge(recipe: str) -> N
 
 def test_a_region_that_is_none_says_what_one_has() -> None:
     with pytest.raises(RecipeError, match="region.*centre"):
-        Region.of({"region": {"center": [1, 2]}})
+        parse_method({"region": {"center": [1, 2]}})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

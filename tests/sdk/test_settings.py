@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk import Protector, Settings, UsageError
+from faceprotect_sdk import EnginePool, Protector, Settings, UsageError
 from faceprotect_sdk.cli_options import settings_of
+from faceprotect_sdk.methods import find_recipe
 from faceprotect_sdk.settings import Changes
 
 
@@ -40,13 +42,33 @@ def test_settings_methods_and_names_are_one(store: Store) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"method": "magic"}, {"strength": "huge"}, {"goal": "impersonate"}, {"decoy": "1"}, {"quality": 0}, {"attempts": 0},
-        {"threads": 0}, {"time_budget": 0}, {"surrogates": "folder"}, {"look": "natural"}, {"quality": "95"}, {"without": None},
+        {"method": 3}, {"method": None}, {"strength": 0.5}, {"goal": "impersonate"}, {"decoy": "1"}, {"quality": 0}, {"attempts": 0},
+        {"threads": 0}, {"time_budget": 0}, {"surrogates": "folder"}, {"quality": "95"}, {"without": None},
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_when_it_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"method": "magic"}, {"strength": "huge"}, {"look": "natural"}])
+def test_what_the_store_has_not_is_refused_when_the_protector_is_made(wrong: dict[str, Any], store: Store) -> None:
+    settings = Settings(**wrong)
+    with pytest.raises(UsageError):
+        Protector(settings, store=store)
+    with EnginePool(store, "cpu") as pool, pytest.raises(UsageError):
+        Protector(settings, pool=pool)
+
+
+def test_a_folder_of_ones_own_needs_a_pool_of_its_engines(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({**find_recipe("auto", store)[0].document, "name": "own"}))
+    with Protector(tmp_path, store=store) as protector:
+        assert protector._parts.method.name == "own"
+    with EnginePool(store, "cpu") as pool, pytest.raises(UsageError, match="pool") as refused:
+        Protector(tmp_path, pool=pool)
+    assert str(tmp_path) in refused.value.hint
+    with EnginePool(Store([tmp_path, *store.roots], store.cache), "cpu") as pool, Protector(tmp_path, pool=pool) as protector:
+        assert protector.pool is pool
 
 
 def test_lists_become_tuples_so_that_settings_can_be_compared_and_kept() -> None:

@@ -294,14 +294,24 @@ def _make_step(folder: Path) -> None:
     g.save(folder, inputs, outputs, role="step", metadata={"surrogates": list(SURROGATES)})
 
 
+def strengths(*budgets: float) -> dict:
+    """Three that may spend these budgets."""
+    margins = {"low": 1.5, "medium": 2.0, "high": 3.0}
+    return {name: {"margin": margin, "budget": budget} for (name, margin), budget in zip(margins.items(), budgets, strict=True)}
+
+
 def recipe(steps: int = 40) -> dict:
     """The recipe of the method ``latent`` over these engines."""
     decode = {name: name for name in _DECODE_INPUTS}
     plain = {"latent": "latent", "offset": "zero_offset", "decoded_original": "original", "original": "original"}
     return {
-        "schema": 1,
+        "schema": 2,
         "name": "latent",
+        "description": "a search in the latent",
+        "order": 2,
+        "strengths": strengths(0.00032, 0.00064, 0.0012),
         "parameters": {"budget": 1.0},
+        "constants": {"zero_offset": {"zeros": list(LATENT)}},
         "stages": [
             {"kind": "map", "engine": "face-encoder", "inputs": {"image": "original"}, "outputs": {"latent": "latent"}},
             {
@@ -322,25 +332,29 @@ def recipe(steps: int = 40) -> dict:
                 "steps": steps,
                 "draws": {"probability": 0.3, "resize": [0.9, 1.0]},
                 "constraint": {"start": 1.0, "grow": 1.2, "shrink": 0.8, "patience": 10},
-                "join": {"original": "original", "difference": "difference"},
+                "join": {"original": "original", "difference": "difference", "further": 0.9},
                 "keep": {"difference": "difference"},
             },
         ],
     }
 
 
+#: What recipes of a single pass state alike.
+_PASS = {"description": "one pass", "strengths": strengths(0.00025, 0.00036, 0.0006), "attempts": [0.64, 0.8, 1.0], "beyond": "auto"}
+
+
 def fast_recipe() -> dict:
     """The recipe of the method ``fast`` over these engines."""
     inputs = {name: name for name in ("original", "mask", "budget", "goal")}
     stage = {"kind": "map", "engine": "fast", "inputs": inputs, "outputs": {"difference": "difference"}}
-    return {"schema": 1, "name": "fast", "stages": [stage]}
+    return {"schema": 2, "name": "fast", **_PASS, "budgets": {"budget": 1.0}, "stages": [stage]}
 
 
 def makeup_recipe() -> dict:
     """The recipe of the method ``makeup`` over these engines."""
     inputs = {name: name for name in ("original", "mask", "budget", "goal", "look")}
     stage = {"kind": "map", "engine": "makeup", "inputs": inputs, "outputs": {"difference": "difference"}}
-    return {"schema": 1, "name": "makeup", "stages": [stage]}
+    return {"schema": 2, "name": "makeup", **_PASS, "budgets": {"budget": 1.0}, "stages": [stage]}
 
 
 def auto_recipe() -> dict:
@@ -348,7 +362,7 @@ def auto_recipe() -> dict:
     first, search = fast_recipe()["stages"][0], recipe()["stages"][-1]
     first["outputs"] = {name: name for name in ("offset", "latent", "decoded_original")}
     search["constraint"]["accept_start"] = 1
-    return {**recipe(), "name": "auto", "stages": [first, search]}
+    return {**recipe(), "name": "auto", "order": 1, "budgets": {"budget": 1.0}, "beyond": "latent", "stages": [first, search]}
 
 
 def build(root: Path) -> Path:

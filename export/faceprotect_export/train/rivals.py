@@ -31,8 +31,8 @@ from faceprotect_export.sources import Sources
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
 from faceprotect_sdk.align import CROP
+from faceprotect_sdk.methods.arrays import DODGE
 from faceprotect_sdk.methods.base import TOWARDS
-from faceprotect_sdk.methods.search import DODGE
 
 HELD_OUT = 64
 #: What a one-pass student is asked to come out at, in training.

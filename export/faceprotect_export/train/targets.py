@@ -36,8 +36,7 @@ from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods.base import STRENGTHS, SearchRequest
-from faceprotect_sdk.methods.search import Search
+from faceprotect_sdk.methods import SearchRequest, make_method, recipe_of, strength_of
 from faceprotect_sdk.pool import EnginePool
 
 #: Groups of crops.
@@ -51,9 +50,9 @@ class Searcher:
     """One method's search as it ships, of crops instead of photos."""
 
     def __init__(self, method: str, steps: int, threads: int) -> None:
-        self.search = Search(method, EnginePool(Store(), "cpu", threads))
-        self.search.recipe["parameters"]["steps"] = steps
-        self.strength, self.mask = STRENGTHS[method][STRENGTH], self.search.mask
+        recipe = recipe_of(method).applied({"steps": steps})
+        self.search = make_method(recipe, EnginePool(Store(), "cpu", threads))
+        self.strength, self.mask = strength_of(recipe, STRENGTH), self.search.mask
 
     def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
         """The differences [N, 3, S, S] that searches find for crops [N, S, S, 3]."""
@@ -76,7 +75,7 @@ class Together:
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.student = read_fast(*checkpoint.load(start)) if start else None
         self.mask, self.steps, self.goals = torch.from_numpy(face_mask()), steps, len(goals)
-        self.budget = STRENGTHS["latent"][STRENGTH].budget
+        self.budget = strength_of(recipe_of("latent"), STRENGTH).budget
 
     def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.float16]:
         """The differences [N, 3, S, S] for crops [N, S, S, 3]."""

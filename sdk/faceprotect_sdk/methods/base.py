@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 
-#: The method that is to be seen.
-MAKEUP = "makeup"
 #: Of the way from a threshold to sameness, per unit of margin: how far past it a decoy is to be resembled.
 TOWARDS = 0.15
 
@@ -47,20 +45,6 @@ class Strength:
     def beyond(self, margin: float) -> Strength:
         """Further by ``margin``, within the same budget."""
         return replace(self, margin=self.margin + margin)
-
-
-#: By method, how far and how visible, at most. ``auto`` with SFace, SSIMULACRA2 of the aligned crop and people whom the strong judges no
-#: longer match, on average: low 72, 58 %; medium 59, 92 %; high 43, 100 % (``benchmarks/results/auto_strengths.json``, 16 people; medium on
-#: 120: 59, 92 %). latent, diffusion and style stand at guesses in the same unit, not yet placed by a curve. fast and makeup are asked in
-#: the unit of the former budget (squared error, colour, SSIM), under which they were trained.
-STRENGTHS: dict[str, dict[str, Strength]] = {
-    "latent": {"low": Strength(1.5, 0.00032), "medium": Strength(2.0, 0.00064), "high": Strength(3.0, 0.0012)},
-    "diffusion": {"low": Strength(1.5, 0.00032), "medium": Strength(2.0, 0.00064), "high": Strength(3.0, 0.0012)},
-    "fast": {"low": Strength(1.5, 0.00025), "medium": Strength(2.0, 0.00036), "high": Strength(3.0, 0.0006)},
-    "auto": {"low": Strength(1.5, 0.0003), "medium": Strength(2.0, 0.00065), "high": Strength(3.0, 0.0012)},
-    MAKEUP: {"low": Strength(1.5, 0.0005), "medium": Strength(2.0, 0.001), "high": Strength(3.0, 0.0016)},
-    "style": {"low": Strength(1.5, 0.0009), "medium": Strength(2.0, 0.0016), "high": Strength(3.0, 0.0027)},
-}
 
 
 @dataclass(frozen=True)
@@ -112,6 +96,16 @@ class Method(Protocol):
     @property
     def searches(self) -> bool:
         """Whether it looks for the smallest change by itself; if not, it is asked for one of a size."""
+        ...
+
+    @property
+    def attempts(self) -> Sequence[float]:
+        """Of the budget, what each attempt may spend, and so how many there are at most; empty: all of it, as often as wanted."""
+        ...
+
+    @property
+    def beyond(self) -> str:
+        """Name of a method that gets further, for advice; "" where none is known."""
         ...
 
     @property

@@ -1,0 +1,42 @@
+"""The command ``pack``: a method as a folder that any program can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from faceprotect_sdk.cli_options import DEVICES, FILE
+from faceprotect_sdk.cli_report import emit
+
+
+@click.command()
+@click.argument("method")
+@click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="The new folder, auto.fp for instance.")
+@click.option("--strength", default="medium", show_default=True, metavar="NAME", help="Of the run that ports are compared with.")
+@click.option("--without", multiple=True, metavar="NAME", help="A recogniser to leave out of the search.")
+@click.option("--device", default="cpu", show_default=True, metavar=DEVICES, help="What computes that run.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads.  [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def pack(
+    method: str, out: Path, strength: str, without: tuple[str, ...], device: str, threads: int | None, as_json: bool, quiet: bool
+) -> None:
+    """Write METHOD as a folder of its own: engines with their weights, the recipe, and a run to compare others with.
+
+    Recognisers that have been fetched go with it. SPEC.md says how a program runs such a folder; here `protect --method DIR` does.
+    """
+    from faceprotect_engines.store import Store
+    from faceprotect_sdk.bundle.pack import pack as write
+    from faceprotect_sdk.pool import EnginePool
+
+    pool = EnginePool(Store(), device, threads)
+    try:
+        packed = write(method, out, pool, strength, without, lambda doing: None if quiet else click.echo(doing, err=True))
+    finally:
+        pool.close()
+    if as_json:
+        emit({"folder": str(packed.folder), "engines": list(packed.engines), "bytes": packed.bytes})
+    else:
+        size = f"{len(packed.engines)} engines, {packed.bytes / 1e6:.1f} MB"
+        click.echo(f"{packed.folder}: {size}. Check it: faceprotect-sdk engines verify {packed.folder}")
