@@ -1,6 +1,6 @@
 """The network that tells whether a face has been protected: what searches leave in a photo, whoever looks at it.
 
-It looks at what lies above a blur of the canonical crop, where searches leave their pattern: convolutions with strides, an average over the
+It looks at what is finer than 8 px of the canonical crop, where searches leave their pattern: convolutions with strides, an average over the
 face, one number. It was trained by ``train/trace.py``; ``weights/README.md`` says how often it errs.
 """
 
@@ -17,13 +17,13 @@ from faceprotect_sdk.mask import face_mask
 
 #: Channels after each stride of two.
 WIDTHS = (16, 32, 48, 64)
-_BLUR, _GAIN = 4.0, 8.0
+#: What is taken away is the crop at so many times the pixel; what is left is made so many times as large.
+_COARSE, _GAIN = 8, 8.0
 
 
 class Trace(nn.Module):
     """Canonical crops [N, 3, 256, 256] RGB 0..1 to log odds [N] that they have been protected."""
 
-    fine: Tensor
     inside: Tensor
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
@@ -34,17 +34,12 @@ class Trace(nn.Module):
         self.steps = nn.ModuleList(nn.Conv2d(before, after, 3, 2, 1) for before, after in zip(sizes, widths, strict=False))
         self.between = nn.ModuleList(nn.Conv2d(width, width, 3, 1, 1) for width in widths[1:])
         self.head = nn.Linear(2 * widths[-1], 1)
-        radius = round(3 * _BLUR)
-        weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / _BLUR) ** 2)
-        self.register_buffer("fine", (weights / weights.sum()).reshape(1, 1, -1, 1).repeat(3, 1, 1, 1), persistent=False)
         mask = torch.from_numpy(face_mask())
         self.register_buffer("inside", F.avg_pool2d(mask, 2 ** len(widths)), persistent=False)
 
     def forward(self, crops: Tensor) -> Tensor:
         """Log odds [N]."""
-        radius = self.fine.shape[2] // 2
-        smooth = F.conv2d(crops, self.fine, padding=(radius, 0), groups=3)
-        smooth = F.conv2d(smooth, self.fine.transpose(2, 3), padding=(0, radius), groups=3)
+        smooth = F.interpolate(F.avg_pool2d(crops, _COARSE), scale_factor=float(_COARSE), mode="bilinear", align_corners=False)
         found = _GAIN * (crops - smooth)
         for number, step in enumerate(self.steps):
             found = F.relu(step(found))

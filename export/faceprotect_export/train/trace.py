@@ -27,6 +27,7 @@ from tqdm import trange
 from faceprotect_export.modules.trace import WIDTHS, Trace
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.targets import read_targets
 from faceprotect_sdk.align import CROP
 
@@ -150,7 +151,7 @@ def main(crops: tuple[Path, ...], files: tuple[Path, ...], out: Path, steps: int
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     faces = Faces(read_crops(list(crops), CROP), files)
-    trace = Trace()
+    trace = Trace().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(trace.parameters(), rate, weight_decay=1e-2)
     out.mkdir(parents=True, exist_ok=True)
     begun, state = 0, out / "state.safetensors"
@@ -163,7 +164,9 @@ def main(crops: tuple[Path, ...], files: tuple[Path, ...], out: Path, steps: int
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         images, wanted = faces.batch(batch, np.random.default_rng([seed, step]))
-        loss = F.binary_cross_entropy_with_logits(trace(images), wanted)
+        with mixed():
+            odds = trace(images.contiguous(memory_format=torch.channels_last)).float()
+        loss = F.binary_cross_entropy_with_logits(odds, wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
