@@ -1,7 +1,7 @@
 """Whether a face looks as if it had been protected before, where nothing in the file says so.
 
-Messengers and sites write photos anew, without the mark in the metadata (mark.py). A search on such a photo leads away from the face that it
-was given, and so, often, back to the person: of ten people nine were matched again after a second pass, and it called them protected
+Messengers and sites write photos anew, without the mark in the metadata (mark.py). A search on such a photo leads away from the face that
+it was given, and so, often, back to the person: of ten people nine were matched again after a second pass that called them protected
 (``benchmarks/results/passes.json``). A small network knows what searches leave in a face; who insists is not held up (``--again``).
 """
 

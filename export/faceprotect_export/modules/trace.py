@@ -1,7 +1,7 @@
 """The network that tells whether a face has been protected: what searches leave in a photo, whoever looks at it.
 
-It looks at what is finer than 8 px of the canonical crop, where searches leave their pattern: convolutions with strides, an average over the
-face, one number. It was trained by ``train/trace.py``; ``weights/README.md`` says how often it errs.
+It looks at what is finer than 8 px of the canonical crop, where searches leave their pattern: convolutions with strides, an average over
+the face, one number. It was trained by ``train/trace.py``; ``weights/README.md`` says how often it errs.
 """
 
 from __future__ import annotations

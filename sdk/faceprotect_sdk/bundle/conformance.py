@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from faceprotect_engines.philox import Purpose, Stream
 from faceprotect_sdk import judge
@@ -85,11 +86,11 @@ def observe(
     return Observation(strength, faces[0], crop, references, limits, runs)
 
 
-def write(observation: Observation, photo: Path, folder: Path) -> None:
-    """Write ``conformance/`` into the bundle ``folder``; ``photo``: the picture that it was made from, PNG."""
+def write(observation: Observation, photo: NDArray[np.uint8], folder: Path) -> None:
+    """Write ``conformance/`` into the bundle ``folder``; ``photo``: the picture that it was made from, uint8 RGB [H, W, 3]."""
     target = folder / FOLDER
     target.mkdir()
-    (target / PHOTO).write_bytes(photo.read_bytes())
+    Image.fromarray(photo).save(target / PHOTO, optimize=True)
     np.save(target / "crop.npy", observation.crop)
     for name, reference in observation.references.items():
         np.save(target / f"reference-{name}.npy", reference)
