@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,16 +13,15 @@ from faceprotect_sdk.cli_report import emit
 
 @click.command()
 @click.argument("method")
-@click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="The new folder, auto.fp for instance.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The new folder, auto.fp for instance.")
 @click.option("--strength", default="medium", show_default=True, metavar="NAME", help="Of the run that ports are compared with.")
 @click.option("--without", multiple=True, metavar="NAME", help="A recogniser to leave out of the search.")
+@click.option("--photo", type=FILE, metavar="PHOTO", help="Of that run, with a face.  [default: scikit-image's astronaut]")
 @click.option("--device", default="cpu", show_default=True, metavar=DEVICES, help="What computes that run.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def pack(
-    method: str, out: Path, strength: str, without: tuple[str, ...], device: str, threads: int | None, as_json: bool, quiet: bool
-) -> None:
+def pack(method: str, out: Path, device: str, threads: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write METHOD as a folder of its own: engines with their weights, the recipe, and a run to compare others with.
 
     Recognisers that have been fetched go with it. SPEC.md says how a program runs such a folder; here `protect --method DIR` does.
@@ -32,7 +32,7 @@ def pack(
 
     pool = EnginePool(Store(), device, threads)
     try:
-        packed = write(method, out, pool, strength, without, lambda doing: None if quiet else click.echo(doing, err=True))
+        packed = write(method, out, pool, report=lambda doing: None if quiet else click.echo(doing, err=True), **options)
     finally:
         pool.close()
     if as_json:

@@ -14,6 +14,7 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk.bundle import pack
 from faceprotect_sdk.errors import FaceprotectError
 from faceprotect_sdk.methods.catalogue import FILE
+from faceprotect_sdk.result import finite
 from faceprotect_sdk.pool import EnginePool
 
 #: What the run of a bundle is called among its engines.
@@ -44,7 +45,8 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """JSON object."""
-        return {"name": self.name, "ok": self.ok, "error": self.problem or None, "apart": self.apart}
+        row = {"name": self.name, "ok": self.ok, "error": self.problem or None, "apart": self.apart}
+        return dict(finite(row))
 
 
 def verified(store: Store, names: Sequence[str], files_only: bool = False, threads: int | None = None) -> Iterator[Finding]:
@@ -85,7 +87,7 @@ def _conformance(folder: Path, store: Store, threads: int | None) -> Finding:
     pool = EnginePool(store, "cpu", threads)
     try:
         apart = pack.compared(folder, pool)
-    except FaceprotectError as error:
+    except (EngineError, FaceprotectError) as error:
         return Finding(CONFORMANCE, False, str(error))
     wrong = pack.failures(apart)
     return Finding(CONFORMANCE, not wrong, "; ".join(wrong), max(apart.values()))

@@ -36,7 +36,7 @@ from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
 from faceprotect_sdk.align import CROP
 from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.methods import SearchRequest, make_method, recipe_of, strength_of
+from faceprotect_sdk.methods import SearchRequest, make_method, methods_of, recipe_of, strength_of
 from faceprotect_sdk.pool import EnginePool
 
 #: Groups of crops.
@@ -50,7 +50,8 @@ class Searcher:
     """One method's search as it ships, of crops instead of photos."""
 
     def __init__(self, method: str, steps: int, threads: int) -> None:
-        recipe = recipe_of(method).applied({"steps": steps})
+        recipe = recipe_of(method)
+        recipe = recipe.applied({"steps": steps}) if "steps" in recipe.parameters else recipe
         self.search = make_method(recipe, EnginePool(Store(), "cpu", threads))
         self.strength, self.mask = strength_of(recipe, STRENGTH), self.search.mask
 
@@ -159,7 +160,7 @@ def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @click.command()
 @click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--method", default="latent", show_default=True, type=click.Choice(["latent", "diffusion", "style"]))
+@click.option("--method", default="latent", show_default=True, type=click.Choice(list(methods_of(Store()))))
 @click.option("--teachers", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Search in torch, on these as well.")
 @click.option("--start", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="With --teachers: go on from this student.")
 @click.option("--weights", default="weights", show_default=True, type=click.Path(exists=True, file_okay=False, path_type=Path))

@@ -33,8 +33,8 @@ class Terms:
         return vars(self).copy()
 
 
-def copy_engine(store: Store, name: str, target: Path) -> tuple[Manifest, Terms]:
-    """Put engine ``name`` into the new folder ``target``/``name``; its manifest as written there, and the terms of its numbers.
+def copy_engine(store: Store, name: str, target: Path) -> Terms:
+    """Put engine ``name`` into the new folder ``target``/``name``; the terms of its numbers.
 
     Raises EngineNotFound for an engine without a graph (a chain, which is no one graph), and what opening it would raise: WeightsMissing,
     EngineCorrupt, CacheUnwritable.
@@ -53,8 +53,8 @@ def copy_engine(store: Store, name: str, target: Path) -> tuple[Manifest, Terms]
         shutil.copyfile(source, destination)
     entries = {key: FileEntry(path) for key, path in paths.items()}
     origins = [weights.origin for weights in manifest.weights]
-    written = write_manifest(made, replace(manifest, files=entries, weights=(), source=_source(manifest)))
-    return written, Terms(name, ", ".join(origins) or "faceprotect-sdk", str(manifest.source.get("licence", "not stated")))
+    write_manifest(made, replace(manifest, files=entries, weights=(), source=_source(manifest)))
+    return Terms(name, ", ".join(origins) or "faceprotect-sdk", str(manifest.source.get("licence", "not stated")))
 
 
 def _weights(manifest: Manifest) -> dict[str, str]:
@@ -73,4 +73,3 @@ def _source(manifest: Manifest) -> dict[str, Any]:
     known = {*manifest.source.get("same_network", ()), *(weights.sha256 for weights in manifest.weights)}
     origins = {"weights_from": [weights.origin for weights in manifest.weights]} if manifest.weights else {}
     return {**manifest.source, **origins, **({"same_network": sorted(known)} if known else {})}
-

@@ -35,8 +35,8 @@ from faceprotect_sdk.methods import Strength, find_recipe, make_method, strength
 from faceprotect_sdk.methods.catalogue import FILE
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.recognisers import EngineRecogniser, Pixels8
+from faceprotect_sdk.pool import EnginePool
 
 DETECTOR = "face-detector"
 TERMS = "TERMS.md"
@@ -56,12 +56,20 @@ class Packed:
 
 
 def pack(
-    method: str, out: Path, pool: EnginePool, strength: str = "medium", without: Sequence[str] = (), report: Report = lambda _: None
+    method: str,
+    out: Path,
+    pool: EnginePool,
+    *,
+    strength: str = "medium",
+    without: Sequence[str] = (),
+    photo: Path | None = None,
+    report: Report = lambda _: None,
 ) -> Packed:
     """Write the bundle of ``method`` (a name, a recipe or a folder) into the new folder ``out``.
 
-    ``strength``: that of the conformance run. ``without``: recognisers to leave out, shipped or fetched. ``report``: called with what is
-    being done. Raises OutputError for a folder that is there, and what searching and opening engines raise; nothing is left behind then.
+    ``strength``, ``photo``: of the conformance run (default: scikit-image's astronaut). ``without``: recognisers to leave out, shipped or
+    fetched. ``report``: called with what is being done. Raises OutputError for a folder that is there, and what searching and opening
+    engines raise; nothing is left behind then.
     """
     if out.exists():
         raise OutputError(f"{out} exists. Name a folder that does not, or remove it")
@@ -73,13 +81,14 @@ def pack(
         terms = []
         for name in names:
             report(f"engine {name}")
-            terms.append(copy_engine(store, name, made)[1])
+            terms.append(copy_engine(store, name, made))
         _copy_decoys(store.roots, made)
         document = {**recipe.document, "bundle": declared(search)}
         (made / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (made / TERMS).write_text(_terms(recipe.name, terms), encoding="utf-8")
+        (made / TERMS).write_text(_terms(recipe.name, terms, photo is None), encoding="utf-8")
         report("conformance run")
-        _conform(made, strength_of(recipe, strength), pool)
+        pixels = load(photo).rgb8() if photo else _astronaut()
+        conformance.write(_observed(made, pool, pixels, strength_of(recipe, strength), conformance.SEEDS), pixels, made)
         made.chmod(0o755)
         made.replace(out)
     return Packed(out, names, sum(path.stat().st_size for path in out.rglob("*") if path.is_file()))
@@ -132,16 +141,12 @@ def failures(apart: Mapping[str, float]) -> list[str]:
     return [f"{name} is {value:.3g} times as far off as it may be" for name, value in apart.items() if not value <= 1]
 
 
-def _conform(folder: Path, strength: Strength, pool: EnginePool) -> None:
-    """Write the conformance run of a bundle, by the bundle's own engines."""
+def _astronaut() -> Pixels8:
     with resources.as_file(resources.files("faceprotect_sdk.bundle") / PHOTO) as picture:
-        observation = _observed(folder, pool, load(picture).rgb8(), strength, conformance.SEEDS)
-        conformance.write(observation, picture, folder)
+        return load(picture).rgb8()
 
 
-def _observed(
-    folder: Path, pool: EnginePool, photo: Pixels8, strength: Strength, seeds: Sequence[int]
-) -> conformance.Observation:
+def _observed(folder: Path, pool: EnginePool, photo: Pixels8, strength: Strength, seeds: Sequence[int]) -> conformance.Observation:
     recipe, store = find_recipe(folder, pool.store)
     own = EnginePool(store, pool.device, pool.threads)
     try:
@@ -156,10 +161,11 @@ def _copy_decoys(roots: Sequence[Path], target: Path) -> None:
         shutil.copytree(found, target / decoy_faces.FOLDER)
 
 
-def _terms(method: str, terms: Sequence[Terms]) -> str:
+def _terms(method: str, terms: Sequence[Terms], ours: bool) -> str:
+    """``ours``: whether the photo of the conformance run is the one that ships."""
+    astronaut = "\n`conformance/photo.png` is scikit-image's astronaut (NASA, public domain).\n" if ours else ""
     rows = "\n".join(f"| {one.engine} | {one.origin} | {one.terms} |" for one in terms)
     return (
         f"# Terms of the bundle `{method}`\n\nThe graphs were made by faceprotect-sdk {__version__} (Apache-2.0). The numbers inside them "
-        "have terms of their own.\n\n| engine | numbers from | terms |\n|---|---|---|\n" + rows + "\n\n"
-        "`conformance/photo.png` is scikit-image's astronaut (NASA, public domain).\n"
+        "have terms of their own.\n\n| engine | numbers from | terms |\n|---|---|---|\n" + rows + "\n" + astronaut
     )

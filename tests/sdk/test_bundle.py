@@ -1,0 +1,125 @@
+"""Bundles: a method as a folder that plain ONNX Runtime opens, that gives what the method gave, and that knows when it was changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import toy_zoo
+from cli_tools import run
+from PIL import Image
+
+from faceprotect_engines.manifest import read_manifest, write_manifest
+from faceprotect_engines.store import Store
+from faceprotect_sdk import Protector
+
+pytestmark = pytest.mark.usefixtures("toy_cli")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The toys' search, packed."""
+    photo = tmp_path / "toy.png"
+    Image.fromarray(toy_zoo.photo()).save(photo)
+    out = tmp_path / "latent.fp"
+    code, (document,), _ = run(capsys, "pack", "latent", "-o", out, "--photo", photo, "--json")
+    assert code == 0
+    assert document["bytes"] > 0
+    return out
+
+
+def findings(capsys: pytest.CaptureFixture[str], bundle: Path, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    code, rows, _ = run(capsys, "engines", "verify", bundle, "--json", *options)
+    return code, {row["name"]: row for row in rows}
+
+
+def test_every_graph_opens_in_plain_onnx_runtime_and_passes_its_checker(bundle: Path) -> None:
+    names = {path.parent.name for path in bundle.glob("*/model.onnx")}
+    assert {"face-detector", "latent-step", *toy_zoo.SURROGATES} <= names
+    for path in bundle.glob("*/model.onnx"):
+        onnx.checker.check_model(str(path))
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        manifest = read_manifest(path.parent)
+        assert not manifest.weights
+        assert {one.name for one in session.get_inputs()} == {tensor.name for tensor in manifest.inputs}
+
+
+def test_the_recipe_says_what_a_program_needs(bundle: Path) -> None:
+    told = json.loads((bundle / "recipe.json").read_text())["bundle"]
+    assert told["crop"]["size"] == 256
+    assert len(told["crop"]["points"]) == 5
+    assert told["detector"]["engine"] == "face-detector"
+    assert {one["engine"] for one in told["surrogates"]} == set(toy_zoo.SURROGATES)
+    assert all(0 < one["threshold"] < 1 for one in (*told["surrogates"], *told["judges"]))
+    assert "| toy-a |" in (bundle / "TERMS.md").read_text()
+
+
+def test_a_bundle_gives_the_bytes_that_the_method_gives(bundle: Path, store: Store, pixels: np.ndarray) -> None:
+    found = []
+    for method in ("latent", bundle):
+        with Protector(method, "cpu", store=store, installed_judges=False) as protector:
+            result = protector.protect(pixels)
+        found.append(result.image or result.unconfirmed)
+    assert found[0] == found[1]
+
+
+def test_the_packed_run_is_found_again_with_any_number_of_threads(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for threads in ("1", "2"):
+        code, rows = findings(capsys, bundle, "--threads", threads)
+        assert code == 0
+        assert rows["conformance"]["ok"]
+        assert rows["conformance"]["apart"] <= 1
+
+
+def test_one_flipped_bit_is_noticed(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = bundle / "latent-step" / "model.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    code, rows = findings(capsys, bundle)
+    assert code == 5
+    assert "latent-step" in rows["latent-step"]["error"]
+    assert "conformance" not in rows, "what is broken is not run"
+
+
+def test_other_weights_under_a_true_seal_miss_the_packed_run(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = bundle / "toy-a"
+    model = onnx.load(str(folder / "model.onnx"))
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    largest.raw_data = (1.01 * np.frombuffer(largest.raw_data, np.float32) + 1e-3).astype(np.float32).tobytes()
+    onnx.save(model, str(folder / "model.onnx"))
+    write_manifest(folder, read_manifest(folder))
+    code, rows = findings(capsys, bundle)
+    assert code == 5
+    assert rows["toy-a"]["ok"]
+    assert "times as far off" in rows["conformance"]["error"]
+
+
+def test_another_seed_is_another_run(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The comparison would notice: what the two packed seeds found differs by more than is allowed."""
+    file = bundle / "conformance" / "conformance.json"
+    document = json.loads(file.read_text())
+    document["runs"][0]["seed"], document["runs"][1]["seed"] = 1, 0
+    file.write_text(json.dumps(document))
+    code, rows = findings(capsys, bundle)
+    assert code == 5
+    assert "first_steps" in rows["conformance"]["error"]
+
+
+def test_what_is_there_is_not_overwritten_and_a_photo_without_a_face_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = run(capsys, "pack", "latent", "-o", bundle)
+    assert code == 2
+    assert "exists" in error
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (256, 256)).save(blank)
+    code, _, error = run(capsys, "pack", "latent", "-o", tmp_path / "other.fp", "--photo", blank)
+    assert code != 0
+    assert "no face" in error
+    assert not list(tmp_path.glob("*other*")), "nothing is left behind"
