@@ -14,8 +14,8 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk.bundle import pack
 from faceprotect_sdk.errors import FaceprotectError
 from faceprotect_sdk.methods.catalogue import FILE
-from faceprotect_sdk.result import finite
 from faceprotect_sdk.pool import EnginePool
+from faceprotect_sdk.result import finite
 
 #: What the run of a bundle is called among its engines.
 CONFORMANCE = "conformance"
@@ -87,7 +87,7 @@ def _conformance(folder: Path, store: Store, threads: int | None) -> Finding:
     pool = EnginePool(store, "cpu", threads)
     try:
         apart = pack.compared(folder, pool)
-    except (EngineError, FaceprotectError) as error:
+    except FaceprotectError as error:
         return Finding(CONFORMANCE, False, str(error))
     wrong = pack.failures(apart)
     return Finding(CONFORMANCE, not wrong, "; ".join(wrong), max(apart.values()))

@@ -35,8 +35,8 @@ from faceprotect_sdk.methods import Strength, find_recipe, make_method, strength
 from faceprotect_sdk.methods.catalogue import FILE
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.recognisers import EngineRecogniser, Pixels8
 from faceprotect_sdk.pool import EnginePool
+from faceprotect_sdk.recognisers import EngineRecogniser, Pixels8
 
 DETECTOR = "face-detector"
 TERMS = "TERMS.md"
