@@ -13,7 +13,7 @@ from faceprotect_sdk.cli_report import emit
 
 @click.command()
 @click.argument("method")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The new folder, auto.fp for instance.")
+@click.option("-o", "--out", required=True, type=FILE, metavar="DIR", help="The new folder, auto.fp for instance.")
 @click.option("--strength", default="medium", show_default=True, metavar="NAME", help="Of the run that ports are compared with.")
 @click.option("--without", multiple=True, metavar="NAME", help="A recogniser to leave out of the search.")
 @click.option("--photo", type=FILE, metavar="PHOTO", help="Of that run, with a face.  [default: scikit-image's astronaut]")
