@@ -21,7 +21,6 @@ from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.modules.makeup import Makeup, read_makeup
 from faceprotect_export.modules.students import build_student
 from faceprotect_export.modules.style import Style, read_style
-from faceprotect_export.modules.trace import Trace, read_trace
 from faceprotect_export.onnx_writer import round_rows, round_weights
 from faceprotect_export.train import checkpoint
 from faceprotect_sdk.align import CROP
@@ -56,11 +55,6 @@ class Sources:
         student = build_student(kind, metadata["heads"], CROP)
         student.load_state_dict(tensors)
         return round_weights(fold_batch_norms(student.requires_grad_(False).eval())), metadata
-
-    def trace(self) -> tuple[Trace, dict[str, Any]]:
-        """The network that tells protected faces, and its metadata."""
-        tensors, metadata = checkpoint.load(self.weights / "trace.safetensors")
-        return read_trace(tensors, metadata).requires_grad_(False), metadata
 
     def style(self) -> Style:
         """The trained style generator, its encoder and the spread of its codes."""

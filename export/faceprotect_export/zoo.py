@@ -128,19 +128,6 @@ def build_student_engine(kind: str) -> Callable[[Sources, Path], None]:
     return build
 
 
-def build_trace(sources: Sources, folder: Path) -> None:
-    """``trace``: crop to log odds that it has been protected before."""
-    model, metadata = sources.trace()
-    facts = {key: metadata[key] for key in metadata if key not in ("config", "step", "seed", "data")}
-    own = card("trace", {key: metadata[key] for key in ("step", "seed", "data")})
-    recipe = EngineRecipe(
-        name="trace", role="trace", function=lambda image: {"odds": model(image)}, samples=[{"image": crop} for crop in sources.crops],
-        describe={"image": IMAGE, "odds": {"description": "log odds; from metadata.threshold on a photo counts as protected before"}},
-        weights="fp16", manifest={**own, "metadata": facts}, program=sources.program,
-    )  # fmt: skip
-    build_engine(recipe, folder)
-
-
 def _build_dlib(sources: Sources, folder: Path) -> None:
     build_dlib_engine(sources.dlib, folder, sources.crops)
 
@@ -171,7 +158,6 @@ BUILDERS: dict[str, Callable[[Sources, Path], None]] = {
     "dlib-resnet": _build_dlib,
     "student-conv": build_student_engine("conv"),
     "student-attention": build_student_engine("attention"),
-    "trace": build_trace,
     "face-encoder": build_encoder,
     "latent-decode": build_decode,
     "latent-step": build_step,

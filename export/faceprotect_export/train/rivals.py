@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.draws import DrawSettings, draw
+from faceprotect_engines.philox import Stream
 from faceprotect_engines.recipe import load_recipe
 from faceprotect_engines.store import ZOO
 from faceprotect_export.dlib_resnet import read_weights
@@ -202,7 +203,7 @@ def seen(image: Tensor, rng: np.random.Generator) -> Tensor:
         return image
     if chance < 0.4:
         image = recompressed(image, rng)
-    drawn = draw(DRAWS, CROP, rng)
+    drawn = draw(DRAWS, CROP, Stream(int(rng.integers(2**63))), 0)
     noise = float(drawn.noise.std()) * torch.randn_like(image)
     return torch.from_numpy(drawn.rows) @ image @ torch.from_numpy(drawn.cols) + noise
 
