@@ -3,9 +3,9 @@
     python benchmarks/passes.py --pairs DIR --fr FR --people 10 --out benchmarks/results/passes.json
 
 With the mark that protected photos carry, a second pass has to be refused. Then the mark is taken out, as messengers do (JPEG, quality 95,
-no metadata), and every pass goes on from what the one before gave, confirmed or not. After each, all recognisers compare with the first
-original and with another photo of the person. Counted are people whom at least one recogniser, or each by itself, still matches; a pass
-without a confirmed result counts as one that gave nothing to upload.
+no metadata), and every pass goes on from what the one before gave, confirmed or not, until one is refused. After each, all recognisers
+compare with the first original and with another photo of the person. Counted are people whom at least one recogniser, or each by itself,
+still matches; a pass without a confirmed result counts as one that gave nothing to upload.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from faceprotect_sdk import Protector
 from faceprotect_sdk.errors import AlreadyProtected
 from faceprotect_sdk.photo import load
-from faceprotect_sdk.result import CheckResult
+from faceprotect_sdk.result import CheckResult, ProtectResult
 from harness.pairs import Pair, read_pairs
 from harness.provenance import command_line, environment
 from protection import FAILURES, FOLDER, fail
@@ -37,6 +37,14 @@ def without_mark(data: bytes) -> bytes:
     stripped = io.BytesIO()
     Image.fromarray(load(data).rgb8()).save(stripped, "JPEG", quality=QUALITY)
     return stripped.getvalue()
+
+
+def protected(protector: Protector, data: bytes, seed: int) -> ProtectResult | None:
+    """What a pass gives; None where it is refused."""
+    try:
+        return protector.protect(data, seed=seed)
+    except AlreadyProtected:
+        return None
 
 
 def refused(protector: Protector, data: bytes) -> bool:
@@ -58,7 +66,10 @@ def passes(protector: Protector, pair: Pair, seed: int) -> dict[str, Any]:
     rows, photo = [], pair.photo.read_bytes()
     marked = None
     for number in range(PASSES):
-        result = protector.protect(photo, seed=seed + number)
+        result = protected(protector, photo, seed + number)
+        if result is None:
+            rows.append({"status": "refused"})
+            break
         data = result.image or result.unconfirmed
         if data is None:
             rows.append({"status": result.status})
@@ -76,7 +87,8 @@ def summary(people: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for number in range(PASSES):
         seen = [person["passes"][number] for person in people if len(person["passes"]) > number]
         confirmed = [row for row in seen if row["status"] == "protected"]
-        found: dict[str, Any] = {"pass": number + 1, "people": len(seen), "confirmed": len(confirmed)}
+        stopped = sum(row["status"] == "refused" for row in seen)
+        found: dict[str, Any] = {"pass": number + 1, "people": len(seen), "refused": stopped, "confirmed": len(confirmed)}
         for photo in ("original", "another"):
             found[f"matched_with_{photo}"] = sum(bool(row.get(photo)) for row in seen)
             found[f"confirmed_and_matched_with_{photo}"] = sum(bool(row.get(photo)) for row in confirmed)

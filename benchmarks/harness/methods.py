@@ -90,7 +90,8 @@ class Runner:
         if self.setting.method == CLEAN:
             return Protected(encode(original, quality=QUALITY), 0.0, 0)
         if self._protector is not None:
-            result = self._protector.protect(original, faces=[face], seed=seed)
+            # again: every photo counts, one that looks as if it had been protected before as well
+            result = self._protector.protect(original, faces=[face], seed=seed, again=True)
             data = result.image or result.unconfirmed
             if data is None:
                 raise UsageError(f"photo {index}: {result.status}")

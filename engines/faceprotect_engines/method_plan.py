@@ -10,12 +10,14 @@ Every field is optional, and stands at the top of the recipe's JSON (recipe_sche
 `"attempts"`     `[0.64, 0.8, 1.0]`: of the budget, what each attempt may spend, and so how many there are at most
 `"region"`       where the method may change what it is given
 `"beyond"`       the name of a method that gets further, for advice
+`"undoes"`       share of a change that stands in the photo with the opposite sign, from which on it is taken to undo an earlier one
 `"bundle"`       an object for the program that packed the recipe; the document keeps it, nothing here reads it
 ===============  ================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -25,7 +27,7 @@ from faceprotect_engines.errors import RecipeError
 
 #: Names of the strengths, weakest first.
 STRENGTHS = ("low", "medium", "high")
-FIELDS = ("description", "order", "strengths", "budgets", "attempts", "region", "beyond", "bundle")
+FIELDS = ("description", "order", "strengths", "budgets", "attempts", "region", "beyond", "undoes", "bundle")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class MethodPlan:
     attempts: tuple[float, ...] = ()
     region: Region = field(default_factory=Region)
     beyond: str = ""
+    undoes: float = math.inf
 
 
 def parse_method(document: Mapping[str, Any]) -> MethodPlan:
@@ -79,6 +82,7 @@ def parse_method(document: Mapping[str, Any]) -> MethodPlan:
         attempts=_attempts(document["attempts"]) if "attempts" in document else (),
         region=_region(document.get("region", {})),
         beyond=_line(document, "beyond"),
+        undoes=check.number(document["undoes"], "recipe, undoes") if "undoes" in document else math.inf,
     )
 
 

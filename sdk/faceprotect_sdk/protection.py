@@ -140,6 +140,12 @@ class Protection:
             seed, share = _face_seed(call.seed, session.index, attempt), _share(end, len(wanting) - place)
             with call.watch("search"):
                 session.search(method, mask, seed, call.progress, len(sessions), share, self._attempts, call.check)
+            if not call.again and session.undone(mask) > method.undoes:
+                raise AlreadyProtected(
+                    f"face {session.index + 1} looks as if it had been protected before: the change that was found takes away a pattern "
+                    "that stands in it, and may lead back to the person",
+                    hint="Protect the original; if this is it, insist: again=True",
+                )
 
     def _written(self, windows: Sequence[Window], sessions: Sequence[FaceSession]) -> tuple[bytes, Cuts]:
         """The bytes with every face's change, and their pixels in each window, uint8 RGB, on which the faces have been scored."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faceprotect_sdk import undoing
 from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.cancel import Check
 from faceprotect_sdk.covered import is_covered
@@ -200,6 +201,10 @@ class FaceSession:
         self.attempts += 1
         self.trace += [{**row, "attempt": self.attempts} for row in self.found.trace]
         self.verdicts = ()
+
+    def undone(self, mask: NDArray[np.float32]) -> float:
+        """Part of the last search's change that takes away what stands in the face; 0 before there was one."""
+        return 0.0 if self.found is None else undoing.share(self.crop, self.found.difference, mask)
 
     def _limit(self, surrogate: EngineRecogniser) -> float:
         """To get below: similarity to oneself, or with a decoy the part of the embedding along the way from there to oneself."""

@@ -109,6 +109,11 @@ class Method(Protocol):
         ...
 
     @property
+    def undoes(self) -> float:
+        """Share of a change (``undoing.share``) from which on it is taken to undo an earlier protection; infinite where none tells."""
+        ...
+
+    @property
     def mask(self) -> NDArray[np.float32]:
         """Where it may change the canonical crop, [1, 1, 256, 256] float32 in 0..1."""
         ...

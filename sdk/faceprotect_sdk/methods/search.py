@@ -87,6 +87,11 @@ class Search:
         return self.recipe.method.attempts or (() if self.searches else (1.0,))
 
     @property
+    def undoes(self) -> float:
+        """What the recipe states."""
+        return self.recipe.method.undoes
+
+    @property
     def _joining(self) -> tuple[str | Path, ...]:
         """Surrogates outside the step engine: fetched ones, and further folders; raises UsageError for those where none can join."""
         return self._joined("", self._found_joining)
