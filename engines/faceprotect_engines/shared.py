@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from threadpoolctl import threadpool_limits
@@ -40,9 +41,13 @@ class Shared:
                 restore()
 
 
+#: The one thread that sets how many BLAS has: threadpoolctl lets no other one do so for as long as the first that did is alive.
+_SETTING = ThreadPoolExecutor(1, thread_name_prefix="faceprotect-blas")
+
+
 def _one_blas_thread() -> Callable[[], object]:
-    restore: Callable[[], object] = threadpool_limits(1, user_api="blas").restore_original_limits
-    return restore
+    limits = _SETTING.submit(threadpool_limits, 1, user_api="blas").result()
+    return lambda: _SETTING.submit(limits.restore_original_limits).result()
 
 
 def _ignore_warnings() -> Callable[[], object]:

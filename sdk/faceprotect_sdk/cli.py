@@ -19,7 +19,7 @@ from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.cli_report import guarded, show_check, show_faces, show_failure, unforeseen
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, exit_code_of, worst
-from faceprotect_sdk.signals import catch, exit_code_of_stop
+from faceprotect_sdk.signals import catch, exit_code_of_stop, stop_behind
 from faceprotect_sdk.streams import prepare
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -104,17 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stopped:
-        click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
-        return exit_code_of_stop(stopped)
-    except FaceprotectError as error:
-        show_failure("", error)
-        return int(exit_code_of(error))
+        return _stopped(stopped)
     except SystemExit as leaving:
         return int(leaving.code or 0)
     except Exception as error:  # noqa: BLE001 - the last resort of a command: a sentence, where Python would print its stack
-        show_failure("", unforeseen(error))
-        return int(ExitCode.INTERNAL)
+        if (behind := stop_behind(error)) is not None:
+            return _stopped(behind)
+        show_failure("", error if isinstance(error, FaceprotectError) else unforeseen(error))
+        return int(exit_code_of(error))
     return 0
+
+
+def _stopped(error: BaseException) -> int:
+    click.echo("interrupted; files already reported are complete, nothing else was written", err=True)
+    return exit_code_of_stop(error)
 
 
 def entry() -> None:

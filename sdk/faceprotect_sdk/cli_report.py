@@ -15,6 +15,7 @@ from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.errors import FaceprotectError, ReportError, exit_code_of
 from faceprotect_sdk.faces import Face
 from faceprotect_sdk.result import LATE, CheckResult, FaceResult, ProtectResult, Verdict
+from faceprotect_sdk.signals import stop_behind
 from faceprotect_sdk.streams import printable
 
 _STATUS = {
@@ -138,7 +139,9 @@ def guarded(
         code, document = work()
     except ReportError:
         raise  # the photo is not to blame, and the next ones could not be reported either
-    except Exception as error:  # noqa: BLE001 - the last resort of one input, so that the others are still looked at
+    except Exception as error:
+        if (stopped := stop_behind(error)) is not None:
+            raise stopped from error
         code = int(exit_code_of(error))
         if isinstance(error, MemoryError):
             error = MemoryError("no memory left for this photo. Close other programs, or scale it down")

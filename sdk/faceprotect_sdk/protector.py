@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from faceprotect_engines.manifest import is_name
 from faceprotect_engines.recipe import Recipe
+from faceprotect_engines.shared import ONE_BLAS_THREAD
 from faceprotect_engines.store import Store
 from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.cancel import Cancel, check_of
@@ -228,8 +229,12 @@ class Protector:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """For as long as a call uses the engines; raises UsageError once they are closed."""
-        with self._calls(), self.pool.calls():
+        """For as long as a call uses the engines; raises UsageError once they are closed.
+
+        All of it with one BLAS thread: with another number a product rounds otherwise, and a call would give other bytes beside another
+        call than alone.
+        """
+        with self._calls(), self.pool.calls(), ONE_BLAS_THREAD:
             yield
 
 

@@ -35,6 +35,23 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def stop_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption that an error came of; None for an error of its own.
+
+    A signal in the middle of an extension's import leaves that as an ImportError, and this floor's errors are made of those.
+    """
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, KeyboardInterrupt):
+            return one
+        if one is not None and one not in seen:
+            seen.append(one)
+            waiting += [one.__cause__, one.__context__]
+    return None
+
+
 def exit_code_of_stop(error: BaseException) -> int:
     """128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. ``error``: the interruption, or what it caused."""
     stopped = error if isinstance(error, Stopped) else error.__cause__

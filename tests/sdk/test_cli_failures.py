@@ -17,6 +17,7 @@ import pytest
 from cli_tools import QUIET, folder, run
 
 from faceprotect_engines.backends.ort import OrtEngine
+from faceprotect_engines.errors import DeviceUnavailable
 from faceprotect_engines.manifest import FileEntry, read_manifest, write_manifest
 from faceprotect_sdk import Photo, Protector, ProtectResult
 
@@ -168,3 +169,22 @@ def test_a_run_that_is_told_to_end(capsys: pytest.CaptureFixture[str], png: Path
 
     monkeypatch.setattr(ProtectFiles, "protect", stop)
     assert run(capsys, "protect", png, *QUIET)[0] == 143
+
+
+def test_an_interruption_that_an_import_turned_into_an_error_is_still_one() -> None:
+    """A signal while an extension is imported arrives as an ImportError, of which this package makes errors of its own."""
+    from faceprotect_sdk.signals import Stopped, exit_code_of_stop, stop_behind
+
+    try:
+        try:
+            try:
+                raise Stopped(15)
+            except BaseException as signal:
+                raise ImportError("initialization failed") from signal
+        except ImportError as error:
+            raise DeviceUnavailable("device 'cpu' needs onnxruntime") from error
+    except DeviceUnavailable as error:
+        behind = stop_behind(error)
+    assert isinstance(behind, Stopped)
+    assert exit_code_of_stop(behind) == 143
+    assert stop_behind(ValueError("of its own")) is None
