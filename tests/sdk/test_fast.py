@@ -59,7 +59,7 @@ def test_fast_goes_further_with_every_attempt_and_never_past_its_budget(store: S
         """A pass that never is enough, and notes what it is asked for."""
 
         name, searches, mask, attempts, beyond = "weak", False, method.mask, method.attempts, method.beyond
-        surrogates, identities = method.surrogates, method.identities
+        surrogates, identities, undoes = method.surrogates, method.identities, method.undoes
 
         def search(self, request: SearchRequest) -> SearchResult:
             asked.append(request.budget)
