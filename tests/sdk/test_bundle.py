@@ -111,6 +111,18 @@ def test_another_seed_is_another_run(bundle: Path, capsys: pytest.CaptureFixture
     assert "first_steps" in rows["conformance"]["error"]
 
 
+def test_a_run_of_other_surrogates_is_said_to_be_one(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One more in the packed run than the method has: a finding, and no error of ours."""
+    folder = bundle / "conformance"
+    document = json.loads((folder / "conformance.json").read_text())
+    document["limits"]["toy-c"] = 0.1
+    (folder / "conformance.json").write_text(json.dumps(document))
+    np.save(folder / "reference-toy-c.npy", np.load(folder / "reference-toy-a.npy"))
+    code, rows = findings(capsys, bundle)
+    assert code == 5
+    assert "reference is inf times" in rows["conformance"]["error"]
+
+
 def test_what_is_there_is_not_overwritten_and_a_photo_without_a_face_is_refused(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

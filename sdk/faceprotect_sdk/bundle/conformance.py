@@ -141,7 +141,7 @@ def read(folder: Path) -> tuple[Observation, NDArray[np.uint8]]:
 def differences(found: Observation, expected: Observation) -> dict[str, float]:
     """How far two observations are apart, by the names of :data:`TOLERANCE`; infinite where they cannot be compared."""
     if found.references.keys() != expected.references.keys() or len(found.runs) != len(expected.runs):
-        return {"references": float("inf")}
+        return {"reference": float("inf")}
     pairs = list(zip(found.runs, expected.runs, strict=True))
     rows = [(first.rows, second.rows) for first, second in pairs]
     judged = [abs(value - second.judges.get(name, np.inf)) for first, second in pairs for name, value in first.judges.items()]

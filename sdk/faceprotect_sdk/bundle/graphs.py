@@ -28,10 +28,6 @@ class Terms:
     origin: str
     terms: str
 
-    def to_json(self) -> dict[str, str]:
-        """JSON object."""
-        return vars(self).copy()
-
 
 def copy_engine(store: Store, name: str, target: Path) -> Terms:
     """Put engine ``name`` into the new folder ``target``/``name``; the terms of its numbers.
