@@ -18,10 +18,10 @@ from typing import Any
 import click
 
 from faceprotect_engines.backends.cores import available_cores
-from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.panel import joining, panel
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.methods.panel import joining, panel
 from harness.measure import Look
 from harness.pairs import read_pairs
 from harness.provenance import command_line

@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.store import Store
-from faceprotect_export.onnx_reader import load_onnx
-from faceprotect_sdk.align import aligned_crop
+from faceprotect_export.onnx_io.reader import load_onnx
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.photo import load
-from faceprotect_sdk.specification import THRESHOLD, onnx_specification, parse_specification
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.judging.specification import THRESHOLD, onnx_specification, parse_specification
+from faceprotect_sdk.photo.reading import load
 from harness.pairs import Pair, read_pairs
 from harness.panel import similarity_matrix
 from harness.provenance import command_line, environment

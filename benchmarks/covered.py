@@ -13,7 +13,7 @@ import numpy as np
 
 from faceprotect_export.train.covered import KINDS, crops_of, photos_of
 from faceprotect_export.train.coverings import COVERINGS
-from faceprotect_sdk.covered import is_covered
+from faceprotect_sdk.face.covered import is_covered
 from protection import write_result
 
 

@@ -27,19 +27,19 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from faceprotect_engines.recipe import load_recipe, run_recipe
+from faceprotect_engines.recipes.recipe import load_recipe, run_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export.eager import EagerEngine
+from faceprotect_export.build.eager import EagerEngine
+from faceprotect_export.build.search_space import PackageDlib
 from faceprotect_export.modules.diffusion import LatentDiffusion
 from faceprotect_export.objectives.diffusion import DiffusionDecode, DiffusionInvert, DiffusionPlain, NullText
 from faceprotect_export.objectives.search import SearchStep, reference_input
-from faceprotect_export.search_engines import PackageDlib
-from faceprotect_export.sources import Sources
-from faceprotect_export.zoo_diffusion import diffusion_step_recipe
-from faceprotect_sdk.align import aligned_crop
+from faceprotect_export.zoo.diffusion import diffusion_step_recipe
+from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
 from harness.literal_diffusion import weaken
 from harness.provenance import command_line, environment

@@ -30,13 +30,13 @@ import click
 
 from faceprotect_engines.backends.tensorrt import build_plan, load_library
 from faceprotect_engines.errors import DeviceUnavailable, EngineError
-from faceprotect_sdk.write import write_atomic
+from faceprotect_sdk.photo.write import write_atomic
 from harness.networks import NETWORKS, RANDOM, Network, Row, real_networks
 from harness.provenance import command_line, environment
 
 if TYPE_CHECKING:  # torch is imported by the processes that export, not by the one that starts them
-    from faceprotect_engines.manifest import Manifest
-    from faceprotect_export.engine_folder import EngineRecipe
+    from faceprotect_engines.files.manifest import Manifest
+    from faceprotect_export.build.folder import EngineRecipe
 
 GRAPH = "model.onnx"
 PRECISIONS = ("fp32", "fp16")
@@ -89,7 +89,7 @@ def export_network(network: Network, precision: str, out: Path) -> None:
 
 def export_engine(recipe: EngineRecipe, folder: Path) -> Row:
     """One engine, and what was measured of it; of one that is refused the same, if it gives finite numbers at all."""
-    from faceprotect_export.engine_folder import ParityError, build_engine
+    from faceprotect_export.build.folder import ParityError, build_engine
 
     row: Row = {"engine": recipe.name, "gradients": [f"grad_{name}" for name in recipe.variables]}
     began = time.perf_counter()

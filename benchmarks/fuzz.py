@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from faceprotect_sdk.errors import FaceprotectError
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from harness.broken import BREAKERS, sources
 from harness.command import command, few_engines, surroundings
 from harness.provenance import command_line, environment

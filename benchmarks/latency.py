@@ -32,8 +32,8 @@ from faceprotect_engines.errors import EngineError
 from faceprotect_engines.spec import Array
 from faceprotect_engines.store import Store
 from faceprotect_sdk.benchmark import percentiles, power_state, random_input
+from faceprotect_sdk.photo.write import write_atomic
 from faceprotect_sdk.pool import ONE_SIZE
-from faceprotect_sdk.write import write_atomic
 from harness.provenance import command_line, environment
 from harness.work import Ceilings, Work, work_of
 

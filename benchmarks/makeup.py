@@ -20,19 +20,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from faceprotect_engines.store import Store
-from faceprotect_export.looks.reference import shipped_reference
-from faceprotect_export.looks.regions import Frame, skin_colour
-from faceprotect_export.makeup_export import removal_generator
+from faceprotect_export.makeup.own_look import removal_generator
+from faceprotect_export.makeup.reference import shipped_reference
+from faceprotect_export.makeup.regions import Frame, skin_colour
 from faceprotect_export.objectives.makeup import histogram_distance, palette, wanted_histograms
 from faceprotect_export.objectives.penalty import luma
-from faceprotect_export.sources import Sources
 from faceprotect_export.train.looks import pictures
 from faceprotect_export.train.makeup_published import removal_figures
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.face.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
 from harness.provenance import command_line, environment
 from protection import write_result

@@ -25,9 +25,9 @@ import click
 import numpy as np
 import onnx
 
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.spec import Array
-from faceprotect_export.parity import compare
+from faceprotect_export.build.parity import compare
 from faceprotect_export.pretrained import kinds
 from faceprotect_export.pretrained.common import Options
 from faceprotect_sdk.benchmark import random_input

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from faceprotect_sdk import Protector
 from faceprotect_sdk.errors import AlreadyProtected
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.result import CheckResult, ProtectResult
 from harness.pairs import Pair, read_pairs
 from harness.provenance import command_line, environment

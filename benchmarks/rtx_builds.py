@@ -20,8 +20,8 @@ import numpy as np
 
 import full_size
 from faceprotect_engines.errors import EngineError
-from faceprotect_engines.hydrate import hydrate
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.hydrate import hydrate
+from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.store import Store
 from harness.provenance import command_line, environment
 

@@ -20,14 +20,14 @@ from typing import Any
 import click
 import numpy as np
 
-from faceprotect_engines.recipe import load_recipe, run_recipe
+from faceprotect_engines.recipes.recipe import load_recipe, run_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.align import CROP, aligned_crop
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.face.align import CROP, aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.photo.reading import load
+from faceprotect_sdk.photo.write import write_atomic
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.write import write_atomic
 from harness.provenance import command_line, environment
 
 TOKENS, WIDTH = 77, 1024
@@ -62,7 +62,7 @@ def arrays_of(photo: Path) -> dict[str, Any]:
 
 def export(scratch: Path) -> None:
     """The engines and chains of the pipeline."""
-    from faceprotect_export.engine_folder import build_engine
+    from faceprotect_export.build.folder import build_engine
     from faceprotect_export.pretrained.chains import build_chain, diffusion_chains
     from faceprotect_export.pretrained.common import Options
     from faceprotect_export.pretrained.diffusion import codec_engines, unet_engine
@@ -89,11 +89,11 @@ def whole(arrays: dict[str, Any], steps: int) -> tuple[Any, float]:
     """The same in torch, differentiated at once."""
     import torch
 
-    from faceprotect_export.eager import EagerEngine
+    from faceprotect_export.build.eager import EagerEngine
+    from faceprotect_export.build.search_space import SearchSpace, shipped_step_recipe
     from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
     from faceprotect_export.objectives.diffusion import ALIGNED, DiffusionDecode, DiffusionInvert, DiffusionPlain, way_down
-    from faceprotect_export.search_engines import SearchSpace, shipped_step_recipe
-    from faceprotect_export.sources import Sources
+    from faceprotect_export.zoo.sources import Sources
 
     net, codec, empty = networks()
     model, crop = LatentDiffusion(DiffusersCodec(codec), net, empty), torch.from_numpy(arrays["original"])

@@ -17,8 +17,8 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from faceprotect_sdk.cli.sheet import panel
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.sheet import panel
 from harness.pairs import PHOTO
 from harness.plots import Photos, photos_of_faces
 from protection import FAILURES, FOLDER, fail

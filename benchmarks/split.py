@@ -20,8 +20,8 @@ from tqdm import tqdm
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import FaceprotectError, UsageError, exit_code_of
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.photo.reading import load
 from harness.pairs import PARTNER, PHOTO
 
 WIDTH = 256

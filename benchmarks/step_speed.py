@@ -18,12 +18,12 @@ import torch
 
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.store import Store
-from faceprotect_export.engine_folder import EngineRecipe
-from faceprotect_export.sources import Sources
-from faceprotect_export.surrogate import smooth_samples
-from faceprotect_export.vjp import gradient_function
-from faceprotect_export.zoo import latent_step_recipe
-from faceprotect_export.zoo_style import style_step_recipe
+from faceprotect_export.build.folder import EngineRecipe
+from faceprotect_export.surrogates.surrogate import smooth_samples
+from faceprotect_export.trace.vjp import gradient_function
+from faceprotect_export.zoo.builders import latent_step_recipe
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_export.zoo.style import style_step_recipe
 
 
 def seconds(work: Callable[[], object]) -> float:

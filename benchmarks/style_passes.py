@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.judging.quality import psnr, ssim
 from faceprotect_sdk.methods import SearchRequest, make_method, recipe_of, strength_of
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.quality import psnr, ssim
 from harness.literal import INVERSION, SEARCH, GiftNets, Image, gift, pulled
 from harness.provenance import command_line, environment
 from protection import FAILURES, fail

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceprotect_engines.golden import check_golden
-from faceprotect_engines.manifest import read_manifest
-from faceprotect_engines.recipe import read_recipe
+from faceprotect_engines.files.golden import check_golden
+from faceprotect_engines.files.manifest import read_manifest
+from faceprotect_engines.recipes.recipe import read_recipe
 from faceprotect_engines.store import ZOO, Store, verify_files
 from faceprotect_sdk import Protector, UsageError
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import support
 from faceprotect_sdk.methods import STRENGTHS, make_method, methods_of
-from faceprotect_sdk.paste import support
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.methods.decoys import Decoys
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
 
 NAMES = Store([ZOO]).names()

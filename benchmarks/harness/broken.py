@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, features
 
-from faceprotect_sdk.container import PNG_SIGNATURE, png_chunks
+from faceprotect_sdk.photo.container import PNG_SIGNATURE, png_chunks
 
 Breaker = Callable[[bytes, np.random.Generator], bytes]
 _START = 256  # where headers lie

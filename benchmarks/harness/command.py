@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceprotect_engines.manifest import MANIFEST_NAME
+from faceprotect_engines.files.manifest import MANIFEST_NAME
 from faceprotect_engines.store import ZOO
 
 #: Of the engines that ship, those that a run in one pass needs at the least, with one surrogate and one judge: each is small.
@@ -22,7 +22,7 @@ def command(*words: str, zoo: Path, memory: int | None = None) -> list[str]:
     lines = ["import faceprotect_engines.store as store, pathlib", f"store.ZOO = pathlib.Path({str(zoo)!r})"]
     if memory is not None:
         lines.append(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))")
-    lines.append("from faceprotect_sdk.cli import entry; entry()")
+    lines.append("from faceprotect_sdk.cli.main import entry; entry()")
     return [sys.executable, "-c", "\n".join(lines), *words]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.engine import Engine
-from faceprotect_sdk.faces import Face, face_in_place
+from faceprotect_sdk.face.detect import Face, face_in_place
 
 VIEWS = 9
 

@@ -20,9 +20,9 @@ from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.modules.style import Style, split_codes
 from faceprotect_export.objectives.style import StyleDecode
-from faceprotect_export.sources import Sources
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.judging.recognisers import EngineRecogniser
 
 Image = NDArray[np.float32]
 Report = Callable[[int, Image], None]

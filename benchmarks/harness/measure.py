@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import Face, find_faces
-from faceprotect_sdk.judge import took_part
-from faceprotect_sdk.mesh import Network
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import Face, find_faces
+from faceprotect_sdk.face.mesh import Network
+from faceprotect_sdk.judging.judge import took_part
+from faceprotect_sdk.judging.quality import measure
+from faceprotect_sdk.judging.recognisers import Recogniser
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.quality import measure
-from faceprotect_sdk.recognisers import Recogniser
 from harness import variants
 from harness.features import Features, UserNet, feature_distance, inception_input, pooled
 from harness.keypoints import points_moved

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk import Protector, Settings
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import Face, find_faces
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import Face, find_faces
+from faceprotect_sdk.face.paste import paste
+from faceprotect_sdk.judging.recognisers import EngineRecogniser
 from faceprotect_sdk.methods import SearchRequest, make_method, strength_of
-from faceprotect_sdk.paste import paste
-from faceprotect_sdk.photo import Photo
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.reading import Photo
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import EngineRecogniser
 from harness.pairs import target_pixels
 from harness.pixels import ATTACKS, at_psnr, radius_for
 from harness.settings import CLEAN, LITERAL, Goal, Setting, learnt, patched, shipped

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:  # torch is imported by the processes that export, not by the one that starts them
     from torch import nn
 
-    from faceprotect_export.engine_folder import EngineRecipe
+    from faceprotect_export.build.folder import EngineRecipe
     from faceprotect_export.pretrained.common import Options
 
 Row = dict[str, Any]
@@ -125,7 +125,7 @@ def recogniser(name: str) -> nn.Module:
     import torch.nn.functional as F
 
     from faceprotect_export.pretrained.recognisers import ARCHITECTURES
-    from faceprotect_export.surrogate import smooth_samples
+    from faceprotect_export.surrogates.surrogate import smooth_samples
 
     architecture = ARCHITECTURES[name]
     net = architecture.build()
@@ -177,14 +177,14 @@ def real_networks(fr: Path | None, taef2: Path | None) -> dict[str, Network]:
 
 def read_onnx(path: Path) -> nn.Module:
     """A recogniser's ONNX file in torch."""
-    from faceprotect_export.onnx_reader import load_onnx
+    from faceprotect_export.onnx_io.reader import load_onnx
 
     return load_onnx(path)
 
 
 def onnx_recipes(path: Path, entry: Row, templates: Row, net: nn.Module, options: Options) -> list[EngineRecipe]:
     """The surrogate that ``export surrogate FILE.onnx`` makes."""
-    from faceprotect_export.surrogate import surrogate_recipe
+    from faceprotect_export.surrogates.surrogate import surrogate_recipe
 
     return [surrogate_recipe(path, spec=entry, templates=templates, precision=options.precision)]
 

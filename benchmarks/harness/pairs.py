@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.errors import UnreadableInput, UsageError
-from faceprotect_sdk.photo import SUFFIXES, load
+from faceprotect_sdk.photo.reading import SUFFIXES, load
 
 PHOTO, PARTNER = "train_align", "test_align"
 _KNOWN = tuple(suffix for group in SUFFIXES.values() for suffix in group)

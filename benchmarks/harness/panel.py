@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk import dlib_judge
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.judge import took_part, unique
-from faceprotect_sdk.recognisers import OnnxRecogniser, Recogniser
+from faceprotect_sdk.judging import dlib_judge
+from faceprotect_sdk.judging.judge import took_part, unique
+from faceprotect_sdk.judging.recognisers import OnnxRecogniser, Recogniser
 
 FloatArray = NDArray[np.float32]
 

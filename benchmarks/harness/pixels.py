@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.optimise import SignMomentum
-from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_engines.recipes.optimise import SignMomentum
+from faceprotect_sdk.judging.recognisers import EngineRecogniser
 
 Image = NDArray[np.float32]
 References = Sequence[Sequence[Image]]

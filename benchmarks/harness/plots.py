@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.photo.reading import load
 from harness.pairs import numbered
 from harness.tables import Document, after_variant, curve, families, has_seen
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from faceprotect_engines.recipe import Recipe
+from faceprotect_engines.recipes.recipe import Recipe
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods import STRENGTHS, Strength, methods_of, strength_of

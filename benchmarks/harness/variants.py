@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import Face
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.paste import paste
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import Face
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import paste
 from faceprotect_sdk.pool import EnginePool
 
 Pixels = NDArray[np.uint8]

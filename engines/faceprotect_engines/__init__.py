@@ -20,8 +20,8 @@ from faceprotect_engines.errors import (
     RecipeError,
     WeightsMissing,
 )
-from faceprotect_engines.manifest import Manifest, read_manifest, write_manifest
-from faceprotect_engines.recipe import ExtraSurrogate, Progress, Recipe, RecipeResult, load_recipe, read_recipe, run_recipe
+from faceprotect_engines.files.manifest import Manifest, read_manifest, write_manifest
+from faceprotect_engines.recipes.recipe import ExtraSurrogate, Progress, Recipe, RecipeResult, load_recipe, read_recipe, run_recipe
 from faceprotect_engines.spec import EngineSpec, TensorSpec
 from faceprotect_engines.store import Store, default_cache
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from faceprotect_engines.backends import load_engine
+from faceprotect_engines.backends.chain import Links, open_chain
 from faceprotect_engines.backends.scratch import Scratch
-from faceprotect_engines.chain import Links, open_chain
-from faceprotect_engines.digest import check_file
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, EngineNotFound, WeightsMissing
-from faceprotect_engines.fetch import Report, fetch
-from faceprotect_engines.hydrate import check_hydrated, check_source, find_source, hydrate, hydrated_folder
-from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, is_name, read_manifest, resolve_inside
-from faceprotect_engines.sight import is_file, is_folder
+from faceprotect_engines.files.digest import check_file
+from faceprotect_engines.files.fetch import Report, fetch
+from faceprotect_engines.files.hydrate import check_hydrated, check_source, find_source, hydrate, hydrated_folder
+from faceprotect_engines.files.manifest import MANIFEST_NAME, Manifest, is_name, read_manifest, resolve_inside
+from faceprotect_engines.files.sight import is_file, is_folder
 
 ZOO = Path(__file__).resolve().parent / "zoo"
 CACHE_VARIABLE = "FACEPROTECT_CACHE"

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
         UsageError,
         WriteError,
     )
-    from faceprotect_sdk.faces import Face
+    from faceprotect_sdk.face.detect import Face
+    from faceprotect_sdk.judging.quality import Quality
     from faceprotect_sdk.mapping import Outcome
     from faceprotect_sdk.methods.base import Strength
-    from faceprotect_sdk.photo import Photo
+    from faceprotect_sdk.photo.reading import Photo
     from faceprotect_sdk.pool import EnginePool
     from faceprotect_sdk.progress import Progress
     from faceprotect_sdk.protector import Protector
-    from faceprotect_sdk.quality import Quality
     from faceprotect_sdk.result import CheckResult, FaceCheck, FaceResult, ProtectResult, Verdict
     from faceprotect_sdk.settings import Settings
 

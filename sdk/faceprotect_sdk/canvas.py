@@ -12,14 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.encode import encode
-from faceprotect_sdk.faces import Face, scaled
-from faceprotect_sdk.large import REDUCTION, LargePhoto, decoded_bgr, encode_large, upright_rgb
-from faceprotect_sdk.mark import Mark
-from faceprotect_sdk.photo import load
-from faceprotect_sdk.picture import Photo, Pixels
-from faceprotect_sdk.selection import Detect, Selection, select
-from faceprotect_sdk.window import Window
+from faceprotect_sdk.face.detect import Face, scaled
+from faceprotect_sdk.face.selection import Detect, Selection, select
+from faceprotect_sdk.face.window import Window
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.large import REDUCTION, LargePhoto, decoded_bgr, encode_large, upright_rgb
+from faceprotect_sdk.photo.mark import Mark
+from faceprotect_sdk.photo.picture import Photo, Pixels
+from faceprotect_sdk.photo.reading import load
 
 Cuts = Sequence[NDArray[np.uint8]]
 #: Changes upright RGB pixels in place.

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from faceprotect_engines import telemetry
 from faceprotect_engines.errors import CacheUnwritable, DeviceUnavailable, EngineError
-from faceprotect_engines.manifest import Manifest
-from faceprotect_engines.recipe import load_recipe
-from faceprotect_engines.sight import is_file, is_folder, is_there
+from faceprotect_engines.files.manifest import Manifest
+from faceprotect_engines.files.sight import is_file, is_folder, is_there
+from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import Store
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.methods import DEFAULT

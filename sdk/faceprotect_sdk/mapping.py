@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from faceprotect_sdk.photo import PhotoLike
+from faceprotect_sdk.photo.reading import PhotoLike
 from faceprotect_sdk.result import ProtectResult
 
 

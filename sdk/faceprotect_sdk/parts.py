@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.recipe import Recipe
-from faceprotect_sdk import judge, mesh
-from faceprotect_sdk.decoys import Decoys
-from faceprotect_sdk.faces import Face, face_in_place, find_faces
+from faceprotect_engines.recipes.recipe import Recipe
+from faceprotect_sdk.face import mesh
+from faceprotect_sdk.face.detect import Face, face_in_place, find_faces
+from faceprotect_sdk.judging import judge
+from faceprotect_sdk.judging.recognisers import Recogniser
 from faceprotect_sdk.methods import Method, make_method, strength_of
+from faceprotect_sdk.methods.decoys import Decoys
 from faceprotect_sdk.once import Once
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import Recogniser
 from faceprotect_sdk.settings import Settings
 
 DETECTOR = "face-detector"

@@ -9,7 +9,7 @@ from types import TracebackType
 from faceprotect_engines.backends import check_device
 from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import Engine
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.gate import Gate

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.philox import Purpose, philox
+from faceprotect_engines.recipes.philox import Purpose, philox
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.arguments import listed
 from faceprotect_sdk.cancel import Check
 from faceprotect_sdk.canvas import Canvas, Cuts, canvas_of
 from faceprotect_sdk.errors import AlreadyProtected
-from faceprotect_sdk.faces import Face
+from faceprotect_sdk.face.detect import Face
+from faceprotect_sdk.face.selection import Selection
+from faceprotect_sdk.face.window import Window
 from faceprotect_sdk.parts import Parts
-from faceprotect_sdk.photo import ChannelOrder, LargePhoto, Photo, PhotoLike, open_photo
-from faceprotect_sdk.picture import Pixels
+from faceprotect_sdk.photo.picture import Pixels
+from faceprotect_sdk.photo.reading import ChannelOrder, LargePhoto, Photo, PhotoLike, open_photo
 from faceprotect_sdk.progress import Progress, ProgressCallback
 from faceprotect_sdk.result import LATE, FaceResult, ProtectResult, status_of
-from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.session import FaceSession, Stopwatch
-from faceprotect_sdk.window import Window
 
 
 @dataclass(frozen=True)

@@ -11,28 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from faceprotect_engines.manifest import is_name
-from faceprotect_engines.recipe import Recipe
+from faceprotect_engines.files.manifest import is_name
+from faceprotect_engines.recipes.recipe import Recipe
 from faceprotect_engines.shared import ONE_BLAS_THREAD
 from faceprotect_engines.store import Store
 from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.cancel import Cancel, check_of
 from faceprotect_sdk.canvas import canvas_of
-from faceprotect_sdk.check import check_photos
-from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import Face
+from faceprotect_sdk.face.detect import Face
+from faceprotect_sdk.face.selection import Selection
 from faceprotect_sdk.gate import Gate
+from faceprotect_sdk.judging.check import check_photos
 from faceprotect_sdk.mapping import Outcome, in_order
 from faceprotect_sdk.methods import find_recipe
 from faceprotect_sdk.parts import Parts
-from faceprotect_sdk.photo import ChannelOrder, Photo, PhotoLike, load, open_photo
+from faceprotect_sdk.photo.encode import DEFAULT_QUALITY
+from faceprotect_sdk.photo.reading import ChannelOrder, Photo, PhotoLike, load, open_photo
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.progress import ProgressCallback
 from faceprotect_sdk.protection import Call, protect_photo
 from faceprotect_sdk.reencode import encode_again
 from faceprotect_sdk.result import CheckResult, ProtectResult
-from faceprotect_sdk.selection import Selection
 from faceprotect_sdk.settings import Changes, Settings, seconds
 
 if TYPE_CHECKING:

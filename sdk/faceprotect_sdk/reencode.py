@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from faceprotect_sdk.arguments import whole
 from faceprotect_sdk.canvas import canvas_of
-from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import NotProtected, UsageError
-from faceprotect_sdk.faces import Face
-from faceprotect_sdk.formats import Container, reads, remedy
-from faceprotect_sdk.mark import Mark
+from faceprotect_sdk.face.detect import Face
 from faceprotect_sdk.parts import Parts
-from faceprotect_sdk.photo import LargePhoto, Photo, load
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.formats import Container, reads, remedy
+from faceprotect_sdk.photo.mark import Mark
+from faceprotect_sdk.photo.reading import LargePhoto, Photo, load
 from faceprotect_sdk.result import FaceResult, ProtectResult, status_of
 from faceprotect_sdk.session import FaceSession
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.errors import ExitCode, NoFace, NotProtected
-from faceprotect_sdk.quality import Quality
+from faceprotect_sdk.judging.quality import Quality
 
 Status = Literal["protected", "partly_protected", "still_matched", "covered", "no_face"]
 Measure = Literal["cosine", "distance"]
@@ -158,7 +158,7 @@ class ProtectResult:
         """
         if self.image is None:
             return None
-        from faceprotect_sdk.photo import load
+        from faceprotect_sdk.photo.reading import load
 
         return load(self.image).rgb8()
 
@@ -197,9 +197,9 @@ class ProtectResult:
         """Write the protected photo atomically; never replaces a file without ``force``.
 
         Raises :class:`NotProtected` if the status is anything but "protected" (:class:`NoFace` where there is none), OutputError for a
-        suffix that is not the container's, and what :func:`faceprotect_sdk.write.write_atomic` raises.
+        suffix that is not the container's, and what :func:`faceprotect_sdk.photo.write.write_atomic` raises.
         """
-        from faceprotect_sdk.write import check_output, check_suffix, write_atomic
+        from faceprotect_sdk.photo.write import check_output, check_suffix, write_atomic
 
         if self.image is None:
             kind = NoFace if self.status == "no_face" else NotProtected

@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk import undoing
-from faceprotect_sdk.align import aligned_crop
 from faceprotect_sdk.cancel import Check
-from faceprotect_sdk.covered import is_covered
-from faceprotect_sdk.decoys import Decoy, Decoys
-from faceprotect_sdk.faces import Face, shift
-from faceprotect_sdk.judge import Anchor, anchor, similarity_at, verdict
-from faceprotect_sdk.mesh import Network
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.covered import is_covered
+from faceprotect_sdk.face.detect import Face, shift
+from faceprotect_sdk.face.mesh import Network
+from faceprotect_sdk.face.paste import paste_into
+from faceprotect_sdk.face.window import Window
+from faceprotect_sdk.judging import undoing
+from faceprotect_sdk.judging.judge import Anchor, anchor, similarity_at, verdict
+from faceprotect_sdk.judging.quality import measure
+from faceprotect_sdk.judging.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.paste import paste_into
-from faceprotect_sdk.picture import Pixels
+from faceprotect_sdk.methods.decoys import Decoy, Decoys
+from faceprotect_sdk.photo.picture import Pixels
 from faceprotect_sdk.progress import Progress, ProgressCallback
-from faceprotect_sdk.quality import measure
-from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
 from faceprotect_sdk.result import FaceResult, Verdict
-from faceprotect_sdk.window import Window
 
 #: Beyond what was missing, so that the next attempt does not end at the threshold again; in spreads.
 _STEP = 0.2

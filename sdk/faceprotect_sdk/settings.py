@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from faceprotect_sdk.arguments import listed, whole
-from faceprotect_sdk.encode import DEFAULT_QUALITY
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods import DEFAULT, Strength
+from faceprotect_sdk.photo.encode import DEFAULT_QUALITY
 from faceprotect_sdk.result import Goal
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import protection
-from faceprotect_sdk.align import ARCFACE_112, CANONICAL_POINTS
+from faceprotect_sdk.face.align import ARCFACE_112, CANONICAL_POINTS
 
 PEOPLE = 4
 

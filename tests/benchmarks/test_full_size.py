@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import full_size
-from faceprotect_export.engine_folder import EngineRecipe
+from faceprotect_export.build.folder import EngineRecipe
 
 
 def test_an_entry_holds_parity_size_and_memory_and_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_a_batch_survives_being_killed(zoo: Path, tmp_path: Path) -> None:
 def test_every_source_is_a_file_that_is_read_or_refused_by_its_kind(tmp_path: Path) -> None:
     """What is broken is whole to begin with."""
     from faceprotect_sdk.errors import UnreadableInput
-    from faceprotect_sdk.photo import load
+    from faceprotect_sdk.photo.reading import load
 
     for name, data in sources(Image.fromarray(toy_zoo.photo(64, 48))).items():
         try:

@@ -15,8 +15,8 @@ from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.modules.style import Style, StyleConfig, StyleEncoder, StyleGenerator, measure_space
 from faceprotect_export.objectives.style import StyleDecode
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.recognisers import EngineRecogniser
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.judging.recognisers import EngineRecogniser
 from harness import literal
 
 CONFIG = StyleConfig(size=32, base=2, widths=(6, 4), style=5)

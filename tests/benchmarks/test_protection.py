@@ -15,9 +15,9 @@ from PIL import Image
 
 import report
 import sheet
-from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.files.digest import sha256_file
 from faceprotect_sdk import UnreadableInput
-from faceprotect_sdk.align import aligned_crop
+from faceprotect_sdk.face.align import aligned_crop
 from harness import pixels as attacks
 from harness.measure import Worker
 from harness.pairs import target_pixels
@@ -233,9 +233,9 @@ def test_both_photos_protected_and_every_variant(bench: Bench) -> None:
 
 def test_written_photos_have_about_the_psnr_that_was_asked_for(bench: Bench) -> None:
     from faceprotect_engines.store import Store
-    from faceprotect_sdk.faces import find_faces
-    from faceprotect_sdk.photo import load
-    from faceprotect_sdk.quality import psnr
+    from faceprotect_sdk.face.detect import find_faces
+    from faceprotect_sdk.judging.quality import psnr
+    from faceprotect_sdk.photo.reading import load
     from harness.pairs import read_pairs
 
     bench.document(methods="pgd@32")

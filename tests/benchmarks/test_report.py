@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import report
-from faceprotect_sdk.cli import cli
+from faceprotect_sdk.cli.main import cli
 from faceprotect_sdk.methods import STRENGTHS, recipe_of
 from harness import tables
 from harness.settings import CLEAN

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from onnx import helper
 
 import rtx_builds
-from faceprotect_engines.manifest import ExternalWeights
+from faceprotect_engines.files.manifest import ExternalWeights
 from faceprotect_engines.store import Store
-from faceprotect_export.onnx_writer import ExternalTensor, external_initializer
+from faceprotect_export.onnx_io.writer import ExternalTensor, external_initializer
 
 
 def engine(folder: Path, width: int | None = 3, *, external: bool = False) -> None:

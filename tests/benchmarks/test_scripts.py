@@ -16,8 +16,8 @@ from PIL import Image
 import ablations
 import adaptive
 import split
-from faceprotect_engines.recipe import load_recipe
-from faceprotect_engines.recipe_schema import parse_recipe
+from faceprotect_engines.recipes.recipe import load_recipe
+from faceprotect_engines.recipes.schema import parse_recipe
 from faceprotect_engines.store import ZOO
 from harness.pairs import read_pairs
 from harness.provenance import command_line
@@ -127,8 +127,8 @@ def test_ablations_of_diffusion_are_the_departures_from_the_published_way() -> N
 
 @pytest.mark.parametrize("method", ["latent", "style", "diffusion"])
 def test_every_patch_of_an_ablation_fits_the_recipe_that_ships(method: str) -> None:
-    from faceprotect_engines.recipe import load_recipe
-    from faceprotect_engines.recipe_schema import parse_recipe
+    from faceprotect_engines.recipes.recipe import load_recipe
+    from faceprotect_engines.recipes.schema import parse_recipe
     from faceprotect_engines.store import ZOO
     from harness.settings import patched
 

@@ -11,11 +11,11 @@ import pytest
 import toy_zoo
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk.dlib_judge import DlibRecogniser
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.recognisers import EngineRecogniser, cosine
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.judging.dlib_judge import DlibRecogniser
+from faceprotect_sdk.judging.recognisers import EngineRecogniser, cosine
 from harness import features, pixels, variants
 from harness.features import feature_distance, frechet_distance
 from harness.keypoints import points_moved

@@ -19,7 +19,7 @@ from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound
 from faceprotect_engines.backends import ort
 from faceprotect_engines.backends.cores import available_cores
 from faceprotect_engines.errors import EngineError, GradientMissing, OutOfMemory
-from faceprotect_engines.manifest import FileEntry
+from faceprotect_engines.files.manifest import FileEntry
 from faceprotect_engines.spec import fixed
 
 

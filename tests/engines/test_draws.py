@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faceprotect_engines import RecipeError
-from faceprotect_engines.draws import (
+from faceprotect_engines.recipes.draws import (
     DrawSettings,
     blur_matrix,
     draw,
@@ -16,7 +16,7 @@ from faceprotect_engines.draws import (
     move_matrix,
     resize_matrix,
 )
-from faceprotect_engines.philox import Stream
+from faceprotect_engines.recipes.philox import Stream
 
 FULL = DrawSettings(1.0, (0.6, 0.9), (0.9, 1.2), 2.0, (0.3, 1.0), 0.02, 0.5)
 

@@ -15,7 +15,7 @@ import requests
 import toy_models
 
 from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, WeightsMissing
-from faceprotect_engines.manifest import ExternalWeights
+from faceprotect_engines.files.manifest import ExternalWeights
 from faceprotect_engines.store import Store
 
 DATA = b"head" + np.array([1.5, -2.0, 0.25], "<f4").tobytes()

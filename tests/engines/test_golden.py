@@ -11,7 +11,7 @@ import pytest
 import toy_models
 
 from faceprotect_engines import EngineCorrupt, Store, TensorSpec, read_manifest, write_manifest
-from faceprotect_engines.golden import check_golden, golden_input, make_golden
+from faceprotect_engines.files.golden import check_golden, golden_input, make_golden
 
 WAVE = {"shape": [2, 3], "wave": {"step": 0.37, "low": -1.0, "high": 1.0}}
 

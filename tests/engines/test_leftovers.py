@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from faceprotect_engines.leftovers import sweep, temporary_folder
+from faceprotect_engines.files.leftovers import sweep, temporary_folder
 
 
 def test_a_folder_is_gone_in_the_end_whatever_happens(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_what_is_being_filled_stays_and_what_was_left_goes(tmp_path: Path) -> No
 def test_a_process_that_is_killed_leaves_a_folder_that_the_next_removes(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     code = (
-        "import pathlib, sys, time; from faceprotect_engines.leftovers import temporary_folder\n"
+        "import pathlib, sys, time; from faceprotect_engines.files.leftovers import temporary_folder\n"
         "with temporary_folder(pathlib.Path(sys.argv[1]), '.x-') as folder: print(folder, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -12,7 +12,7 @@ import pytest
 import toy_models
 
 from faceprotect_engines import EngineCorrupt, EngineNotFound, Manifest, TensorSpec, read_manifest, write_manifest
-from faceprotect_engines.manifest import ExternalWeights, FileEntry, resolve_inside
+from faceprotect_engines.files.manifest import ExternalWeights, FileEntry, resolve_inside
 
 BAD_PATHS = ["../x", "a/../../x", "/etc/passwd", "C:/x", "C:x", "a\\..\\x", "", ".", "a/..", "x\0"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faceprotect_engines import RecipeError
-from faceprotect_engines.optimise import OPTIMISERS, AdamW, SignMomentum, make_optimiser
+from faceprotect_engines.recipes.optimise import OPTIMISERS, AdamW, SignMomentum, make_optimiser
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"betas": (0.5, 0.9), "eps": 1e-3}])

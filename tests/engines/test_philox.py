@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceprotect_engines.philox import Purpose, Stream, philox
+from faceprotect_engines.recipes.philox import Purpose, Stream, philox
 
 ALL = 2**32 - 1
 #: Counter, key, and what comes out: the vectors published with Random123 for philox4x32-10.

@@ -12,7 +12,7 @@ import pytest
 
 from faceprotect_engines.backends.plans import PlanStore, plan_facts, plan_key
 from faceprotect_engines.errors import CacheUnwritable
-from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest
+from faceprotect_engines.files.manifest import ExternalWeights, FileEntry, Manifest
 from faceprotect_engines.spec import TensorSpec
 
 pytest.importorskip("filelock")

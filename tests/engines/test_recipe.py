@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 from toy_models import IMAGE
 
 from faceprotect_engines import Engine, Progress, RecipeError, run_recipe
-from faceprotect_engines.constraint import ConstraintSettings, judge, start_constraint
+from faceprotect_engines.recipes.constraint import ConstraintSettings, judge, start_constraint
 
 
 def test_step_engine_is_its_own_oracle(bench: Bench) -> None:

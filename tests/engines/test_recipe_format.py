@@ -12,7 +12,7 @@ from recipe_bench import RECIPE, Bench, changed
 from toy_models import IMAGE
 
 from faceprotect_engines import EngineInputError, RecipeError, load_recipe
-from faceprotect_engines.recipe_schema import parse_recipe
+from faceprotect_engines.recipes.schema import parse_recipe
 
 
 @pytest.mark.parametrize("value", [0.3, np.nan, np.inf])

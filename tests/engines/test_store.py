@@ -25,10 +25,10 @@ from faceprotect_engines import (
     Store,
     WeightsMissing,
     default_cache,
-    hydrate,
     read_manifest,
 )
-from faceprotect_engines.manifest import ExternalWeights
+from faceprotect_engines.files import hydrate
+from faceprotect_engines.files.manifest import ExternalWeights
 
 SCALE = np.array([1.5, -2.0, 0.25], "<f4")
 HEADER = b"thirteen byte"  # so that the tensor is not aligned, as inside a .dat or .onnx file
@@ -242,7 +242,7 @@ def test_filled_read_only_cache_works(hydrating: Store, monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(errno.EACCES, "read-only")  # tests may run as root, whom modes do not stop
 
-    monkeypatch.setattr("faceprotect_engines.leftovers.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("faceprotect_engines.files.leftovers.tempfile.mkdtemp", refuse)
     hydrating.cache.chmod(0o555)
     try:
         np.testing.assert_array_equal(run_affine(hydrating, "borrowed")[0, 0], SCALE[0])

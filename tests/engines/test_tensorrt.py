@@ -15,8 +15,8 @@ from faceprotect_engines.backends.resident import LARGE, Resident
 from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, EngineInputError, OutOfMemory
-from faceprotect_engines.hydrate import hydrate
-from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
+from faceprotect_engines.files.hydrate import hydrate
+from faceprotect_engines.files.manifest import FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec, fixed
 from faceprotect_engines.store import Store
 from faceprotect_sdk.pool import EnginePool

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines import Manifest, TensorSpec, write_manifest
-from faceprotect_engines.manifest import ExternalWeights, FileEntry
+from faceprotect_engines.files.manifest import ExternalWeights, FileEntry
 
 Array = np.ndarray[Any, Any]
 SIZE = 4

@@ -11,9 +11,9 @@ import onnx
 import torch
 from torch import Tensor
 
-from faceprotect_export.onnx_writer import write
-from faceprotect_export.parity import ParityReport, report, run_onnx
-from faceprotect_export.vjp import gradient_function, trace
+from faceprotect_export.build.parity import ParityReport, report, run_onnx
+from faceprotect_export.onnx_io.writer import write
+from faceprotect_export.trace.vjp import gradient_function, trace
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from recogniser_nets import EMBEDDING, SIZE, made
 from torch import Tensor, nn
 
-from faceprotect_export.onnx_reader import load_onnx
-from faceprotect_export.parity import run_onnx
-from faceprotect_export.surrogate import build_surrogate, smooth_samples
-from faceprotect_sdk.specification import parse_specification
+from faceprotect_export.build.parity import run_onnx
+from faceprotect_export.onnx_io.reader import load_onnx
+from faceprotect_export.surrogates.surrogate import build_surrogate, smooth_samples
+from faceprotect_sdk.judging.specification import parse_specification
 
 SPEC: dict[str, Any] = {
     "input": {"shape": [1, 3, SIZE, SIZE], "range": [-1, 1], "template": "arcface112"},

@@ -11,21 +11,21 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from export_tools import save_text_encoder
 from PIL import Image
 
-from faceprotect_engines.recipe import load_recipe, run_recipe
+from faceprotect_engines.recipes.recipe import load_recipe, run_recipe
 from faceprotect_engines.spec import constant
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export.eager import EagerEngine
+from faceprotect_export.build.eager import EagerEngine
+from faceprotect_export.build.search_space import STEP_SURROGATES, SearchSpace, shipped_step_recipe
 from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import ALIGNED, DiffusionDecode, DiffusionInvert, DiffusionPlain, NullText, way_down
 from faceprotect_export.objectives.search import SearchStep, reference_input
 from faceprotect_export.pretrained import kinds
 from faceprotect_export.pretrained.chains import empty_prompt
 from faceprotect_export.pretrained.common import Options, PretrainedError
-from faceprotect_export.search_engines import STEP_SURROGATES, SearchSpace, shipped_step_recipe
-from faceprotect_export.sources import Sources
-from faceprotect_export.surrogate import smooth_samples
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.cli import main
+from faceprotect_export.surrogates.surrogate import smooth_samples
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.align import CROP
 from faceprotect_sdk.pool import EnginePool
 
 HAS_DLIB = Store().has_weights("image-step")

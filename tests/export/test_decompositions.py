@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from export_tools import operators, parity_of, weighted
 from torch import Tensor, nn
 
-from faceprotect_export.decompositions import OURS, table
-from faceprotect_export.vjp import trace
+from faceprotect_export.trace.decompositions import OURS, table
+from faceprotect_export.trace.vjp import trace
 
 torch.manual_seed(0)
 
@@ -141,7 +141,7 @@ def test_every_entry_of_ours_is_reached_by_some_case() -> None:
 
     spied = {**table(), **{op: spy(str(op), function) for op, function in OURS.items()}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("faceprotect_export.vjp.table", lambda: spied)
+        patch.setattr("faceprotect_export.trace.vjp.table", lambda: spied)
         for function, shape in CASES.values():
             trace(lambda x, f=function: {"loss": weighted(f(x))}, {"x": torch.randn(shape)}, ["x"])
     # Uninitialised memory appears only inside other operators' kernels, batch norm's backward under another name per version.

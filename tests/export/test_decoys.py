@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from faceprotect_export.decoys import choose, draw, embed_all, nearest
 from faceprotect_export.modules.style import Style, StyleConfig, StyleEncoder, StyleGenerator, measure_space
+from faceprotect_export.zoo.decoys import choose, draw, embed_all, nearest
 
 rng = np.random.default_rng(0)
 

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_engines.manifest import read_manifest
+from faceprotect_engines.files.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export.parity import run_onnx
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.faces import find_faces
+from faceprotect_export.build.parity import run_onnx
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.detect import find_faces
 
 HEADS = {"heat": 1, "size": 2, "middle": 2, "points": 10}
 IMAGE = np.random.default_rng(1).random((1, 3, 64, 96)).astype(np.float32) * 255

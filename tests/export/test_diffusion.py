@@ -16,9 +16,9 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from export_tools import parity_of
 from torch import Tensor, nn
 
-from faceprotect_engines.chain import DenoisingChain
-from faceprotect_engines.recipe import RecipeResult, run_recipe
-from faceprotect_export.eager import EagerEngine
+from faceprotect_engines.backends.chain import DenoisingChain
+from faceprotect_engines.recipes.recipe import RecipeResult, run_recipe
+from faceprotect_export.build.eager import EagerEngine
 from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import (
     ALIGNED,
@@ -33,7 +33,7 @@ from faceprotect_export.objectives.diffusion import (
     way_down,
 )
 from faceprotect_export.objectives.search import Decode, SearchStep, reference_input
-from faceprotect_export.vjp import gradient_function
+from faceprotect_export.trace.vjp import gradient_function
 from harness.literal_diffusion import weaken
 
 SIDE = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from faceprotect_export.kinks import away_from_kinks
-from faceprotect_export.vjp import gradient_function
+from faceprotect_export.build.smooth_points import away_from_kinks
+from faceprotect_export.trace.vjp import gradient_function
 
 
 def test_a_sample_on_a_kink_is_moved_off_it_and_a_smooth_one_is_kept() -> None:

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
-from faceprotect_engines.manifest import read_manifest
+from faceprotect_engines.files.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export import makeup_export
-from faceprotect_export.looks.colours import NUMBERS, colours_of, parts, worn
-from faceprotect_export.looks.encoder import WORDS, words
-from faceprotect_export.looks.reference import ReferenceError, read_reference, shipped_reference
-from faceprotect_export.looks.regions import regions
-from faceprotect_export.looks.render import BARE, LOOKS, Look, Pigment, paint, random_look
+from faceprotect_export.makeup import own_look as makeup_export
+from faceprotect_export.makeup.colours import NUMBERS, colours_of, parts, worn
+from faceprotect_export.makeup.encoder import WORDS, words
+from faceprotect_export.makeup.reference import ReferenceError, read_reference, shipped_reference
+from faceprotect_export.makeup.regions import regions
+from faceprotect_export.makeup.render import BARE, LOOKS, Look, Pigment, paint, random_look
 from faceprotect_export.modules.makeup import Ddim, Makeup, MakeupProtect, adapt, changeable, grid, shaded
 from faceprotect_export.objectives.makeup import (
     Perceptual,
@@ -32,10 +32,10 @@ from faceprotect_export.objectives.makeup import (
     quantiles,
     wanted_histograms,
 )
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint, looks, makeup, makeup_published
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.mask import face_mask
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 SOURCES = Sources(WEIGHTS, ())
@@ -282,8 +282,8 @@ def test_bad_references_are_refused_before_training(kind: str, tmp_path: Path, c
 
 def test_a_profile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The detector's points of a face that looks aside, as it gives them: the nose is before one eye."""
-    from faceprotect_export.looks import reference
-    from faceprotect_sdk.faces import Face
+    from faceprotect_export.makeup import reference
+    from faceprotect_sdk.face.detect import Face
 
     decoy().save(tmp_path / "aside.png")
     points = np.array([[90.0, 100.0], [150.0, 100.0], [152.0, 135.0], [100.0, 170.0], [145.0, 170.0]])

@@ -14,17 +14,17 @@ from export_tools import save_tokenizer
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 
-from faceprotect_engines.recipe import load_recipe, run_recipe
+from faceprotect_engines.recipes.recipe import load_recipe, run_recipe
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export import makeup_export
-from faceprotect_export.looks.reference import shipped_reference
-from faceprotect_export.makeup_ddim import read_ddpm
+from faceprotect_export.makeup import own_look as makeup_export
+from faceprotect_export.makeup.ddim import read_ddpm
+from faceprotect_export.makeup.reference import shipped_reference
 from faceprotect_export.modules.makeup import Ddim
 from faceprotect_export.pretrained.common import PretrainedError
-from faceprotect_export.sources import Sources
 from faceprotect_export.train.makeup_published import TransferSettings, generated
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.mask import face_mask
 from faceprotect_sdk.pool import EnginePool
 
 WEIGHTS = Path(__file__).parents[2] / "weights"

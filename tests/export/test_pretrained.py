@@ -15,12 +15,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from faceprotect_engines.backends import tensorrt
 from faceprotect_engines.store import Store
+from faceprotect_export.build.parity import compare
 from faceprotect_export.modules.diffusion import CatchingAttention
-from faceprotect_export.parity import compare
 from faceprotect_export.pretrained import kinds
 from faceprotect_export.pretrained.common import Options, PretrainedError
 from faceprotect_export.pretrained.diffusion import read_diffusers
-from faceprotect_sdk.cli import main
+from faceprotect_sdk.cli.main import main
 
 SMALL = Options(size=64)
 
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("faceprotect_export.engine_folder.write", full)
+    monkeypatch.setattr("faceprotect_export.build.folder.write", full)
     assert main(["export", "taesd", str(tiny), "-o", str(tmp_path / "out")]) == 5
     assert "No space left on device" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -14,17 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from faceprotect_engines.store import Store
-from faceprotect_export.engine_folder import build_engine
+from faceprotect_export.build.folder import build_engine
+from faceprotect_export.build.parity import run_onnx
 from faceprotect_export.modules.facenet import InceptionResnet
 from faceprotect_export.modules.irnet import IRNet
 from faceprotect_export.modules.mobilefacenet import MobileFaceNet
-from faceprotect_export.parity import run_onnx
 from faceprotect_export.pretrained.common import Options, PretrainedError
 from faceprotect_export.pretrained.recognisers import ARCHITECTURES, read_recogniser, recognise, recogniser
-from faceprotect_export.sources import fold_batch_norms
-from faceprotect_export.surrogate import smooth_samples
-from faceprotect_sdk.align import ARCFACE_112, Window
-from faceprotect_sdk.cli import main
+from faceprotect_export.surrogates.surrogate import smooth_samples
+from faceprotect_export.zoo.sources import fold_batch_norms
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.align import ARCFACE_112, Window
 
 #: Of each network, without the classes of a training set.
 PARAMETERS = {

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from export_tools import operators
 from torch import Tensor
 
-from faceprotect_export.onnx_writer import write
-from faceprotect_export.parity import run_onnx
-from faceprotect_export.vjp import gradient_function, trace
+from faceprotect_export.build.parity import run_onnx
+from faceprotect_export.onnx_io.writer import write
+from faceprotect_export.trace.vjp import gradient_function, trace
 
 SLOPES = torch.tensor([0.25, -0.7, 1.0, 0.0, 3.0, 1e-3])
 RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {

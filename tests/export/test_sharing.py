@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from faceprotect_engines.store import Store
-from faceprotect_export.engine_folder import EngineRecipe, build_engine
-from faceprotect_export.onnx_writer import round_weights
-from faceprotect_export.sharing import share
+from faceprotect_export.build.folder import EngineRecipe, build_engine
+from faceprotect_export.build.sharing import share
+from faceprotect_export.onnx_io.writer import round_weights
 
 
 def test_what_another_engine_holds_is_taken_from_there(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from stylegan_states import CHANNELS, LAYERS, SIZE, STYLE, State, filter_of, nvidia, rosinality
 from torch import Tensor
 
+from faceprotect_export.build.parity import run_onnx
 from faceprotect_export.modules.stylegan2 import Styled, StyleGan2, StyleGan2Config, ToRgb, config_f, mapped
-from faceprotect_export.parity import run_onnx
 from faceprotect_export.pretrained.common import Options, PretrainedError
 from faceprotect_export.pretrained.kinds import export
 from faceprotect_export.pretrained.stylegan import from_state, read_stylegan

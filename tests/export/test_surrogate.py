@@ -15,15 +15,15 @@ from export_tools import SHARED
 from torch import Tensor, nn
 
 from faceprotect_engines.errors import EngineCorrupt
-from faceprotect_engines.golden import check_golden
+from faceprotect_engines.files.golden import check_golden
 from faceprotect_engines.store import Store
-from faceprotect_export import onnx_reader
-from faceprotect_export.onnx_writer import write
-from faceprotect_export.surrogate import build_surrogate, smooth_samples
-from faceprotect_export.vjp import trace
-from faceprotect_sdk.align import ARCFACE_112
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.specification import SpecificationError, parse_specification
+from faceprotect_export.onnx_io import reader as onnx_reader
+from faceprotect_export.onnx_io.writer import write
+from faceprotect_export.surrogates.surrogate import build_surrogate, smooth_samples
+from faceprotect_export.trace.vjp import trace
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.align import ARCFACE_112
+from faceprotect_sdk.judging.specification import SpecificationError, parse_specification
 
 SPEC: dict[str, Any] = {
     "input": {"shape": [1, 3, 56, 56], "color": "BGR", "range": [-1, 1], "template": "small"},

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals, targets, turbo
+from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.methods import recipe_of, strength_of
 
 WEIGHTS = Path(__file__).parents[2] / "weights"

@@ -9,7 +9,7 @@ import torch
 from export_tools import parity_of, weighted
 from torch import Tensor, nn
 
-from faceprotect_export.vjp import TraceError, gradient_function, input_names, output_names, trace
+from faceprotect_export.trace.vjp import TraceError, gradient_function, input_names, output_names, trace
 
 
 def step(x: Tensor, y: Tensor, unused: Tensor) -> dict[str, Tensor]:

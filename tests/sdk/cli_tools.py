@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faceprotect_sdk.cli import main
+from faceprotect_sdk.cli.main import main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[dict], str]:

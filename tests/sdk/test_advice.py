@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from faceprotect_sdk import FaceResult, NotProtected, ProtectResult, Quality, Verdict
-from faceprotect_sdk.cli_report import lacking
+from faceprotect_sdk.cli.report import lacking
 from faceprotect_sdk.result import LATE
 
 

@@ -13,7 +13,7 @@ from cli_tools import run as _run
 
 from faceprotect_sdk import benchmark
 from faceprotect_sdk.benchmark import compare, percentiles, power_state, stage_percentiles
-from faceprotect_sdk.cli import main
+from faceprotect_sdk.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 

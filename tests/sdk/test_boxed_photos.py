@@ -10,12 +10,13 @@ import pytest
 from cli_tools import run
 from PIL import Image, ImageCms, features
 
-from faceprotect_sdk import UnreadableInput, formats
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.encode import encode
+from faceprotect_sdk import UnreadableInput
+from faceprotect_sdk.cli.main import main
 from faceprotect_sdk.errors import exit_code_of
-from faceprotect_sdk.mark import Mark, mark_of_file
-from faceprotect_sdk.photo import load, turn
+from faceprotect_sdk.photo import formats
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.mark import Mark, mark_of_file
+from faceprotect_sdk.photo.reading import load, turn
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 MARK = Mark("1.2.3", "auto", "0123456789abcdef")

@@ -14,7 +14,7 @@ import toy_zoo
 from cli_tools import run
 from PIL import Image
 
-from faceprotect_engines.manifest import read_manifest, write_manifest
+from faceprotect_engines.files.manifest import read_manifest, write_manifest
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector
 

@@ -12,7 +12,7 @@ import pytest
 import toy_zoo
 from cli_tools import QUIET, run
 
-from faceprotect_sdk.cli import main
+from faceprotect_sdk.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 
@@ -71,7 +71,7 @@ def test_doctor_says_of_the_cache_what_protect_will_say(
     if warm:
         assert run(capsys, "check", png, png, *QUIET)[0] == 6
     else:
-        mkdtemp = "faceprotect_engines.leftovers.tempfile.mkdtemp"
+        mkdtemp = "faceprotect_engines.files.leftovers.tempfile.mkdtemp"
         monkeypatch.setattr(mkdtemp, lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     monkeypatch.setattr(os, "access", lambda path, mode, **_: not (mode & os.W_OK and Path(path) == cache))
     findings = {found["name"]: found for found in run(capsys, "doctor", "--json")[1]}

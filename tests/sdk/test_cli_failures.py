@@ -18,7 +18,7 @@ from cli_tools import QUIET, folder, run
 
 from faceprotect_engines.backends.ort import OrtEngine
 from faceprotect_engines.errors import DeviceUnavailable
-from faceprotect_engines.manifest import FileEntry, read_manifest, write_manifest
+from faceprotect_engines.files.manifest import FileEntry, read_manifest, write_manifest
 from faceprotect_sdk import Photo, Protector, ProtectResult
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("toy_cli")
 def test_interrupted_in_a_batch(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from faceprotect_sdk.protect_files import ProtectFiles
+    from faceprotect_sdk.cli.files import ProtectFiles
 
     second = tmp_path / "second.png"
     shutil.copy(png, second)
@@ -161,8 +161,8 @@ def _exhausted(*_: Any) -> None:
 
 
 def test_a_run_that_is_told_to_end(capsys: pytest.CaptureFixture[str], png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from faceprotect_sdk.protect_files import ProtectFiles
-    from faceprotect_sdk.signals import Stopped
+    from faceprotect_sdk.cli.files import ProtectFiles
+    from faceprotect_sdk.cli.signals import Stopped
 
     def stop(*_: object) -> None:
         raise Stopped(15)
@@ -173,7 +173,7 @@ def test_a_run_that_is_told_to_end(capsys: pytest.CaptureFixture[str], png: Path
 
 def test_an_interruption_that_an_import_turned_into_an_error_is_still_one() -> None:
     """A signal while an extension is imported arrives as an ImportError, of which this package makes errors of its own."""
-    from faceprotect_sdk.signals import Stopped, exit_code_of_stop, stop_behind
+    from faceprotect_sdk.cli.signals import Stopped, exit_code_of_stop, stop_behind
 
     try:
         try:

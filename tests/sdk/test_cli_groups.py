@@ -13,11 +13,11 @@ from cli_tools import QUIET, folder, run
 from PIL import Image
 
 from faceprotect_sdk import NotProtected, Protector
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.encode import encode
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.paste import support
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import support
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.session import FaceSession
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
@@ -106,7 +106,7 @@ def test_the_others_are_written_of_a_large_photo_too(
     capsys: pytest.CaptureFixture[str], two: Path, stubborn_second: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Worked on in windows, the face that is left out is as the photo written again has it, and the other is not."""
-    monkeypatch.setattr("faceprotect_sdk.photo.LARGE", 10_000)
+    monkeypatch.setattr("faceprotect_sdk.photo.reading.LARGE", 10_000)
     photo = tmp_path / "large.jpg"
     Image.open(two).resize((2560, 960)).save(photo, quality=95, subsampling=0)
     code, (document,), _ = run(capsys, "protect", photo, "--write-others", "--json", *QUIET)

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk import formats
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.cli_protect import protect
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.cli.protect import protect
 from faceprotect_sdk.methods import methods_of
+from faceprotect_sdk.photo import formats
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import toy_zoo
 from cli_tools import QUIET, run
 from PIL import Image
 
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.cli_progress import cut, width_of
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.cli.progress import cut, width_of
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 termios = pytest.importorskip("termios", reason="there are no pseudo terminals here")
@@ -76,7 +76,7 @@ def test_one_line_that_fits_the_terminal(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_the_widest_form_names_photo_face_and_search(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _terminal(monkeypatch)
-    monkeypatch.setattr("faceprotect_sdk.cli_progress.columns", lambda: 100)
+    monkeypatch.setattr("faceprotect_sdk.cli.progress.columns", lambda: 100)
     assert main(["protect", str(png), *QUIET]) == 0
     assert re.search(r"photo 1 of 1  me\.png  face 1 of 1  search 1 of 3  \[#* *\] \d+/\d+", terminal.text())
 

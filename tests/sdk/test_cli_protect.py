@@ -12,7 +12,7 @@ from cli_tools import QUIET, folder, run
 from PIL import Image
 
 from faceprotect_sdk import Protector
-from faceprotect_sdk.cli import main
+from faceprotect_sdk.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.covered import features, is_covered
-from faceprotect_sdk.faces import find_faces
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.covered import features, is_covered
+from faceprotect_sdk.face.detect import find_faces
 
 FAULT = Path(__file__).resolve().parents[3] / "shared" / "faults" / "mask.png"
 

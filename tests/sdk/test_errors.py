@@ -10,9 +10,10 @@ import pytest
 import faceprotect_engines
 import faceprotect_sdk
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, OutOfMemory, WeightsMissing
-from faceprotect_sdk import cli_export, specification
-from faceprotect_sdk.cli_hints import as_options, said_of
+from faceprotect_sdk.cli import export as cli_export
+from faceprotect_sdk.cli.hints import as_options, said_of
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, NoFace, UnreadableInput, UsageError, exit_code_of
+from faceprotect_sdk.judging import specification
 
 
 def every_class() -> list[type[FaceprotectError]]:

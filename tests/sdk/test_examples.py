@@ -12,7 +12,7 @@ import pytest
 import toy_zoo
 
 from faceprotect_sdk import Protector
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

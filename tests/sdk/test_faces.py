@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from faceprotect_engines.engine import Engine
-from faceprotect_sdk import faces
-from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop, quarter_turns
-from faceprotect_sdk.faces import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress, turned
-from faceprotect_sdk.selection import box_of_points
+from faceprotect_sdk.face import detect as faces
+from faceprotect_sdk.face.align import CANONICAL_POINTS, aligned_crop, quarter_turns
+from faceprotect_sdk.face.detect import Face, detect, face_in_place, find_faces, overlap, scaled, shifted, suppress, turned
+from faceprotect_sdk.face.selection import box_of_points
 
 
 @pytest.fixture(scope="module")

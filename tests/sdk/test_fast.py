@@ -13,10 +13,10 @@ import toy_zoo
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, UsageError
-from faceprotect_sdk.cli import main
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.cli.main import main
+from faceprotect_sdk.face.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, SearchResult, Strength, make_method
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
 
 #: As strong as it takes for the toy's pattern to be another face, at a budget of 1.

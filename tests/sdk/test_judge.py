@@ -13,12 +13,13 @@ import toy_zoo
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk import Protector, RecogniserError, dlib_judge
-from faceprotect_sdk.align import CANONICAL_POINTS
-from faceprotect_sdk.faces import Face, turned
-from faceprotect_sdk.judge import given_judges, verdict
+from faceprotect_sdk import Protector, RecogniserError
+from faceprotect_sdk.face.align import CANONICAL_POINTS
+from faceprotect_sdk.face.detect import Face, turned
+from faceprotect_sdk.judging import dlib_judge
+from faceprotect_sdk.judging.judge import given_judges, verdict
+from faceprotect_sdk.judging.recognisers import OnnxRecogniser, _boxed
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import OnnxRecogniser, _boxed
 
 
 def _fr_model(path: Path, size: int = 112) -> Path:

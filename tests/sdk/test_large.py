@@ -14,12 +14,12 @@ from PIL import Image, ImageCms
 
 from faceprotect_sdk import Face, Protector, UnreadableInput
 from faceprotect_sdk.canvas import LargeCanvas, WholeCanvas, canvas_of
-from faceprotect_sdk.encode import encode
-from faceprotect_sdk.large import LargePhoto, encode_large
-from faceprotect_sdk.limits import MAX_JPEG_PIXELS
-from faceprotect_sdk.mark import Mark, mark_of_file
-from faceprotect_sdk.photo import load, open_photo, turn
-from faceprotect_sdk.window import Window
+from faceprotect_sdk.face.window import Window
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.large import LargePhoto, encode_large
+from faceprotect_sdk.photo.limits import MAX_JPEG_PIXELS
+from faceprotect_sdk.photo.mark import Mark, mark_of_file
+from faceprotect_sdk.photo.reading import load, open_photo, turn
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -37,7 +37,7 @@ def jpeg_bytes(orientation: int = 1, **options: object) -> bytes:
 
 @pytest.fixture
 def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faceprotect_sdk.photo.LARGE", 10_000)
+    monkeypatch.setattr("faceprotect_sdk.photo.reading.LARGE", 10_000)
 
 
 @pytest.mark.usefixtures("all_are_large")
@@ -65,7 +65,7 @@ def test_a_large_photo_becomes_what_it_would_as_a_whole(protector: Protector, mo
     data = jpeg_bytes(orientation)
     face = protector.faces(data)[0]
     whole = protector.protect(data, faces=[face])
-    monkeypatch.setattr("faceprotect_sdk.photo.LARGE", 10_000)
+    monkeypatch.setattr("faceprotect_sdk.photo.reading.LARGE", 10_000)
     large = protector.protect(data, faces=[face])
     assert (large.status, large.size, large.container) == (whole.status, whole.size, whole.container)
     assert large.image is not None and whole.image is not None

@@ -12,7 +12,7 @@ from cli_tools import run
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector, UsageError
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.face.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, make_method
 from faceprotect_sdk.pool import EnginePool
 

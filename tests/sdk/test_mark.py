@@ -15,9 +15,9 @@ from cli_tools import run as _run
 from PIL import Image
 
 from faceprotect_sdk import AlreadyProtected, Protector, __version__
-from faceprotect_sdk.encode import encode
-from faceprotect_sdk.mark import TAG, Mark, mark_of_file
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.mark import TAG, Mark, mark_of_file
+from faceprotect_sdk.photo.reading import load
 
 QUIET = ["--device", "cpu", "--no-installed-judges"]
 MARK = Mark("1.2.3", "auto", "0123456789abcdef")

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.mesh import mesh_moved, mesh_points
-from faceprotect_sdk.mid_band import mid_band
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.mesh import mesh_moved, mesh_points
+from faceprotect_sdk.judging.mid_band import mid_band
 
 MESH = Path(__file__).resolve().parents[3] / "shared" / "models" / "landmarks" / "facemesh468.onnx"
 

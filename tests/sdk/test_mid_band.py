@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
-from faceprotect_sdk.mid_band import blurred, mid_band
-from faceprotect_sdk.quality import psnr
+from faceprotect_sdk.face.align import CANONICAL_POINTS, aligned_crop
+from faceprotect_sdk.judging.mid_band import blurred, mid_band
+from faceprotect_sdk.judging.quality import psnr
 
 POINTS = np.array([[203, 101], [248, 104], [225, 126], [203, 143], [243, 145]], np.float64)
 

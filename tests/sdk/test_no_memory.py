@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cli_tools import run as _run
 
-from faceprotect_sdk import pil_image
-from faceprotect_sdk.picture import Photo
+from faceprotect_sdk.photo import pil_image
+from faceprotect_sdk.photo.picture import Photo
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 QUIET = ["--device", "cpu", "--no-installed-judges"]

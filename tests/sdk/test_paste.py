@@ -7,12 +7,12 @@ import pytest
 import toy_zoo
 
 from faceprotect_engines.errors import RecipeError
-from faceprotect_engines.method_plan import parse_method
-from faceprotect_engines.recipe import read_recipe
+from faceprotect_engines.recipes.plan import parse_method
+from faceprotect_engines.recipes.recipe import read_recipe
 from faceprotect_engines.store import ZOO
-from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
-from faceprotect_sdk.mask import Region, face_mask
-from faceprotect_sdk.paste import paste, support
+from faceprotect_sdk.face.align import CANONICAL_POINTS, aligned_crop
+from faceprotect_sdk.face.mask import Region, face_mask
+from faceprotect_sdk.face.paste import paste, support
 
 
 def _points(scale: float, centre: tuple[float, float], angle: float = 0.0) -> np.ndarray:

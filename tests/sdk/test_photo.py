@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from faceprotect_sdk.encode import encode
 from faceprotect_sdk.errors import UnreadableInput, UsageError
-from faceprotect_sdk.photo import load, turn, turn_back
+from faceprotect_sdk.photo.encode import encode
+from faceprotect_sdk.photo.reading import load, turn, turn_back
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from faceprotect_engines.engine import Engine
-from faceprotect_sdk import faces
-from faceprotect_sdk.faces import find_faces
-from faceprotect_sdk.pieces import is_whole, pieces
+from faceprotect_sdk.face import detect as faces
+from faceprotect_sdk.face.detect import find_faces
+from faceprotect_sdk.face.pieces import is_whole, pieces
 
 
 @pytest.mark.parametrize("size", [(512, 512), (4000, 3000), (8160, 6120), (3840, 1644), (2400, 100), (1200, 300), (8192, 8192)])

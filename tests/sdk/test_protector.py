@@ -19,14 +19,14 @@ from faceprotect_engines.backends.ort import provider_installed
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, OutputError, Progress, Protector, UsageError
-from faceprotect_sdk.align import CANONICAL_POINTS
-from faceprotect_sdk.cli_report import show_protect
-from faceprotect_sdk.decoys import Decoy, Decoys
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.cli.report import show_protect
+from faceprotect_sdk.face.align import CANONICAL_POINTS
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import support
+from faceprotect_sdk.judging.quality import measure
 from faceprotect_sdk.methods.base import Strength
-from faceprotect_sdk.paste import support
-from faceprotect_sdk.photo import load
-from faceprotect_sdk.quality import measure
+from faceprotect_sdk.methods.decoys import Decoy, Decoys
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.session import FaceSession
 
 

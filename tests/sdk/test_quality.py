@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.quality import psnr, ssim
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.judging.quality import psnr, ssim
 
 
 def test_psnr_and_ssim_agree_with_scikit_image() -> None:

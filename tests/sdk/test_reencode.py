@@ -10,7 +10,7 @@ import toy_zoo
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import NotProtected, Protector, UsageError
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 
 
 def test_pixels_are_those_of_the_written_file(protector: Protector, jpeg: Path) -> None:

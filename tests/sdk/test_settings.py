@@ -11,7 +11,7 @@ import pytest
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import EnginePool, Protector, Settings, UsageError
-from faceprotect_sdk.cli_options import settings_of
+from faceprotect_sdk.cli.options import settings_of
 from faceprotect_sdk.methods import find_recipe
 from faceprotect_sdk.settings import Changes
 

@@ -13,8 +13,8 @@ from cli_tools import run
 from PIL import Image
 
 from faceprotect_sdk import Protector
+from faceprotect_sdk.cli.sheet import SIDE, difference, panel, sheet, sheet_bytes
 from faceprotect_sdk.result import FaceResult
-from faceprotect_sdk.sheet import SIDE, difference, panel, sheet, sheet_bytes
 
 QUIET = ["--device", "cpu", "--no-installed-judges"]
 GAP, LINE = 12, 20

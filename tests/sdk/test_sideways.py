@@ -12,11 +12,11 @@ import pytest
 from faceprotect_engines.errors import EngineNotFound, WeightsMissing
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk import Protector
-from faceprotect_sdk.faces import turned
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.paste import support
-from faceprotect_sdk.photo import load
-from faceprotect_sdk.sheet import panel
+from faceprotect_sdk.cli.sheet import panel
+from faceprotect_sdk.face.detect import turned
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import support
+from faceprotect_sdk.photo.reading import load
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceprotect_sdk.ssimulacra import crop_score, face_score, ssimulacra2
+from faceprotect_sdk.judging.ssimulacra import crop_score, face_score, ssimulacra2
 
 POINTS = np.array([[203, 101], [248, 104], [225, 126], [203, 143], [243, 145]], np.float64)
 

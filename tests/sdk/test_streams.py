@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 import pytest
 
-from faceprotect_sdk import signals, streams
-from faceprotect_sdk.cli import cli, main
+from faceprotect_sdk.cli import signals, streams
+from faceprotect_sdk.cli.main import cli, main
 from faceprotect_sdk.errors import ReportError
-from faceprotect_sdk.write import write_atomic
+from faceprotect_sdk.photo.write import write_atomic
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the shell's redirections and signals of POSIX")
 #: Two inputs that are not there: each has its line on stdout without any engine.

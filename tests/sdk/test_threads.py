@@ -287,7 +287,7 @@ def test_a_shared_state_is_put_back_by_the_last_in_whatever_thread() -> None:
 def test_decoding_in_threads_leaves_the_warnings_as_they_were(png: Any) -> None:
     import warnings
 
-    from faceprotect_sdk.photo import load
+    from faceprotect_sdk.photo.reading import load
 
     before = list(warnings.filters)
     with ThreadPoolExecutor(4) as threads:

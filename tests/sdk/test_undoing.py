@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import AlreadyProtected, Protector
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.undoing import share
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.judging.undoing import share
 
 MASK = np.ones((1, 1, CROP, CROP), np.float32)
 

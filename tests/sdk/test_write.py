@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from faceprotect_sdk.errors import ExitCode, OutputError, WriteError, exit_code_of, worst
-from faceprotect_sdk.photo import Photo
-from faceprotect_sdk.write import Destination, _lock, check_output, for_several, output_path, sweep, write_atomic
+from faceprotect_sdk.photo.reading import Photo
+from faceprotect_sdk.photo.write import Destination, _lock, check_output, for_several, output_path, sweep, write_atomic
 
 
 def _photo(path: Path | None, container: str = "JPEG") -> Photo:

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from faceprotect_engines.manifest import ExternalWeights, FileEntry, Manifest, write_manifest
+from faceprotect_engines.files.manifest import ExternalWeights, FileEntry, Manifest, write_manifest
 from faceprotect_engines.spec import TensorSpec
-from faceprotect_sdk.align import CANONICAL_POINTS
+from faceprotect_sdk.face.align import CANONICAL_POINTS
 
 E = 16
 IMAGE = (1, 3, 256, 256)

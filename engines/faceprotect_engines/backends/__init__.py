@@ -11,7 +11,7 @@ from pathlib import Path
 from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, GradientMissing
-from faceprotect_engines.manifest import Manifest, resolve_inside
+from faceprotect_engines.files.manifest import Manifest, resolve_inside
 
 
 @dataclass(frozen=True)

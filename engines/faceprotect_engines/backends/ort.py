@@ -14,7 +14,7 @@ import numpy as np
 from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, GradientMissing, OutOfMemory
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.spec import Array, EngineSpec, TensorSpec, constant
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from faceprotect_engines.errors import CacheUnwritable, DeviceUnavailable
-from faceprotect_engines.leftovers import temporary_folder
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.leftovers import temporary_folder
+from faceprotect_engines.files.manifest import Manifest
 
 _FORMAT = 1
 PLAN, FACTS, TIMINGS = "plan.bin", "plan.json", "timings.bin"

@@ -23,7 +23,7 @@ from faceprotect_engines.backends.resident import Resident
 from faceprotect_engines.backends.scratch import Scratch
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
-from faceprotect_engines.manifest import Manifest
+from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.spec import Array, EngineSpec
 
 _BUNDLE = "onnxruntime_ep_nv_tensorrt_rtx"

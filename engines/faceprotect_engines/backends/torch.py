@@ -18,7 +18,7 @@ import numpy as np
 from faceprotect_engines.backends.cores import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, OutOfMemory
-from faceprotect_engines.manifest import Manifest, resolve_inside
+from faceprotect_engines.files.manifest import Manifest, resolve_inside
 from faceprotect_engines.spec import Array
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceprotect_export.looks.colours import parts, worn
+from faceprotect_export.makeup.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceprotect_sdk.align import ARCFACE_112, Window
+from faceprotect_sdk.face.align import ARCFACE_112, Window
 
 ARCFACE_WINDOW = Window.from_points(ARCFACE_112.tolist(), 112)
 

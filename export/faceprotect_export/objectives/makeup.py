@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceprotect_export.looks.colours import FOLLOWS
-from faceprotect_export.looks.regions import Frame, regions, skin_colour
+from faceprotect_export.makeup.colours import FOLLOWS
+from faceprotect_export.makeup.regions import Frame, regions, skin_colour
 from faceprotect_export.objectives.penalty import luma
 
 #: Weights of the regions in the pixel loss, as published (there the eyes are two, of 1 each).

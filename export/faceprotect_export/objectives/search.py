@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from faceprotect_export.objectives.penalty import SHARES, Penalty
-from faceprotect_sdk.align import CROP
+from faceprotect_sdk.face.align import CROP
 
 
 def reference_input(surrogate: str) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from faceprotect_export.matrices import adaptive_average, bilinear
 from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.modules.style import StyleConfig, StyleGenerator, StyleSpace, split_codes
 from faceprotect_export.objectives.search import Decode, Term
+from faceprotect_export.trace.matrices import adaptive_average, bilinear
 
 
 class StyleDecode(Decode):

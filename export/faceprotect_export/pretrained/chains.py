@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faceprotect_engines.chain import EMPTY, open_chain
+from faceprotect_engines.backends.chain import EMPTY, open_chain
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import EngineError
-from faceprotect_engines.manifest import FileEntry, Manifest, read_manifest, write_manifest
+from faceprotect_engines.files.manifest import FileEntry, Manifest, read_manifest, write_manifest
 from faceprotect_engines.spec import Array, EngineSpec
 from faceprotect_engines.store import ZOO
 from faceprotect_export.modules.diffusion import alphas_cumprod, ddim

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from faceprotect_export.engine_folder import EngineRecipe
+from faceprotect_export.build.folder import EngineRecipe
 from faceprotect_export.pretrained.common import Options, PretrainedError, brief, engine, origin, per_cotangent, refuse_differences
-from faceprotect_sdk.align import CROP
+from faceprotect_sdk.face.align import CROP
 
 #: What CLIP was trained to see: mean and standard deviation of RGB in 0..1 (Radford et al. 2021, released code).
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from faceprotect_engines.digest import sha256_file
-from faceprotect_export.engine_folder import EngineRecipe
-from faceprotect_export.onnx_writer import round_weights
-from faceprotect_export.vjp import GradientScale, NamedFunction
+from faceprotect_engines.files.digest import sha256_file
+from faceprotect_export.build.folder import EngineRecipe
+from faceprotect_export.onnx_io.writer import round_weights
+from faceprotect_export.trace.vjp import GradientScale, NamedFunction
 
 Precision = Literal["fp32", "fp16"]
 #: What may differ from torch in float32: the largest error over the largest value, and the cosine.

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from faceprotect_engines.backends.ort import runtime_errors
-from faceprotect_engines.manifest import FileEntry, Manifest, write_manifest
-from faceprotect_export.detector import MULTIPLE, NAME, OUTPUTS, STRIDE, detector_model, tensor_specs
-from faceprotect_export.engine_folder import GRAPH, ParityError
-from faceprotect_export.onnx_writer import OPSET
-from faceprotect_export.parity import report, run_onnx
+from faceprotect_engines.files.manifest import FileEntry, Manifest, write_manifest
+from faceprotect_export.build.folder import GRAPH, ParityError
+from faceprotect_export.build.parity import report, run_onnx
+from faceprotect_export.onnx_io.writer import OPSET
 from faceprotect_export.pretrained.common import Options, PretrainedError, brief, origin
+from faceprotect_export.zoo.detector import MULTIPLE, NAME, OUTPUTS, STRIDE, detector_model, tensor_specs
 
 Array = NDArray[Any]
 COMMAND = "faceprotect-sdk export detector MODEL.onnx -o DIR"

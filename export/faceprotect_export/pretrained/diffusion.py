@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from faceprotect_export.engine_folder import EngineRecipe
+from faceprotect_export.build.folder import EngineRecipe
 from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import DecoderLink, NoiseLink, packed
 from faceprotect_export.pretrained.chains import ChainRecipe, diffusion_chains, empty_prompt
@@ -28,7 +28,7 @@ from faceprotect_export.pretrained.common import (
     per_cotangent,
     refuse_differences,
 )
-from faceprotect_sdk.align import CROP
+from faceprotect_sdk.face.align import CROP
 
 COMMAND = "faceprotect-sdk export {} SOURCE -o DIR"
 IMAGE = {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)}

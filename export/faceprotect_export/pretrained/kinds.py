@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from faceprotect_engines.manifest import MANIFEST_NAME, Manifest, read_manifest
-from faceprotect_export.decompositions import VERSION
-from faceprotect_export.engine_folder import EngineRecipe, build_engine
+from faceprotect_engines.files.manifest import MANIFEST_NAME, Manifest, read_manifest
+from faceprotect_export.build.folder import EngineRecipe, build_engine
 from faceprotect_export.pretrained.chains import ChainRecipe, build_chain
 from faceprotect_export.pretrained.common import Options, PretrainedError
 from faceprotect_export.pretrained.detector import DetectorRecipe
+from faceprotect_export.trace.decompositions import VERSION
 from faceprotect_sdk import __version__
 
 Recipe = EngineRecipe | ChainRecipe | DetectorRecipe
@@ -41,7 +41,7 @@ def export(kind: str, source: Path | str, folder: Path, options: Options, report
     """Make the engines of a checkpoint: one in ``folder`` itself, several in folders below it.
 
     What an interrupted export of the same source and options had finished stays and is not made again. ``report``: called with an engine's
-    name, the number made so far, and of how many. Raises PretrainedError, ``faceprotect_export.engine_folder.ParityError``, OSError.
+    name, the number made so far, and of how many. Raises PretrainedError, ``faceprotect_export.build.folder.ParityError``, OSError.
     """
     part = folder.with_name(f".{folder.name}.part")
     asked = json.dumps([kind, str(source), vars(options), _files(Path(source)), __version__, VERSION])

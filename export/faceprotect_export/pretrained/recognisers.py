@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faceprotect_engines.manifest import is_name
-from faceprotect_export.engine_folder import EngineRecipe
+from faceprotect_engines.files.manifest import is_name
+from faceprotect_export.build.folder import EngineRecipe
 from faceprotect_export.modules import facenet, irnet, mobilefacenet
 from faceprotect_export.pretrained.common import Options, PretrainedError, engine, fill, origin, read_state
 from faceprotect_export.pretrained.keras_facenet import SUFFIX, read_keras
-from faceprotect_export.sources import fold_batch_norms
-from faceprotect_export.surrogate import (
+from faceprotect_export.surrogates.surrogate import (
     DESCRIBE,
     HALF_COSINE,
     SCALE,
@@ -33,7 +32,8 @@ from faceprotect_export.surrogate import (
     surrogate_function,
     surrogate_manifest,
 )
-from faceprotect_sdk.specification import THRESHOLD, Specification, parse_specification
+from faceprotect_export.zoo.sources import fold_batch_norms
+from faceprotect_sdk.judging.specification import THRESHOLD, Specification, parse_specification
 
 COMMAND = "faceprotect-sdk export surrogate WEIGHTS -o DIR --threshold NUMBER"
 #: Of no use here: counters of training, and the layer that told the people of the training set apart.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faceprotect_export.engine_folder import EngineRecipe
+from faceprotect_export.build.folder import EngineRecipe
 from faceprotect_export.modules.stylegan2 import BASE_CODES, StyleGan2, StyleGan2Config, mapped
 from faceprotect_export.pretrained.common import Options, PretrainedError, engine, fill, origin, per_cotangent, read_state
 from faceprotect_export.pretrained.nvidia_pickle import read_nvidia

@@ -1,7 +1,7 @@
 """Fit the rule that tells a covered face, on photos of faces before which masks, cards, hands and cloths are drawn.
 
-``python -m faceprotect_export.train.covered PHOTOS -o sdk/faceprotect_sdk/covered.npy``: PHOTOS is a folder of JPEG or PNG photos of one
-face each. Logistic regression on ``covered.features``; sunglasses are drawn, too, and count as uncovered.
+``python -m faceprotect_export.train.covered PHOTOS -o sdk/faceprotect_sdk/face/covered.npy``: PHOTOS is a folder of JPEG or PNG
+photos of one face each. Logistic regression on ``covered.features``; sunglasses are drawn, too, and count as uncovered.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from faceprotect_engines.store import Store
 from faceprotect_export.train.coverings import COVERINGS, OTHERS, cover
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.covered import features
-from faceprotect_sdk.faces import detect
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.covered import features
+from faceprotect_sdk.face.detect import detect
 
 CLEAN = "clean"
 KINDS = (CLEAN, *OTHERS, *COVERINGS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from faceprotect_sdk.align import CROP, crop_transform, invert
+from faceprotect_sdk.face.align import CROP, crop_transform, invert
 
 #: Drawn this much larger than the crop, so that edges come out smooth.
 _SCALE = 2

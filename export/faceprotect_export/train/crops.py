@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from faceprotect_engines.store import Store
-from faceprotect_sdk.align import aligned_crop
-from faceprotect_sdk.faces import detect
+from faceprotect_sdk.face.align import aligned_crop
+from faceprotect_sdk.face.detect import detect
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SMALLEST_FACE = 0.04  # of the picture's area: dataset photos hold one large face; smaller ones are bystanders

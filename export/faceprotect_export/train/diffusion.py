@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, build_unet, empty_embedding
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import scheduled, updated
 from faceprotect_export.train.precision import mixed
+from faceprotect_export.zoo.sources import Sources
 
 HELD_OUT = 128
 #: Half of the draws are below this time step: protection works where there is little noise.

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from faceprotect_export.modules.diffusion import DiffusionConfig
 from faceprotect_export.modules.fast import BUDGET, Fast
 from faceprotect_export.objectives.search import combine
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
@@ -54,8 +53,9 @@ from faceprotect_export.train.rivals import (
     unlike,
 )
 from faceprotect_export.train.targets import Targets
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.face.mask import face_mask
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from faceprotect_engines.store import Store
 from faceprotect_export.modules.keypoints import SIDE, KeypointNet
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.precision import mixed
-from faceprotect_sdk.align import CROP, aligned_crop, crop_transform
-from faceprotect_sdk.faces import Face, detect
+from faceprotect_sdk.face.align import CROP, aligned_crop, crop_transform
+from faceprotect_sdk.face.detect import Face, detect
 
 #: Where each point goes in a mirrored photo.
 MIRROR = [3, 2, 1, 0, 6, 5, 4, 7, 9, 8, 10, 12, 11]

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from faceprotect_export.looks.encoder import SIDE, WORDS, LookEncoder
-from faceprotect_export.looks.render import BARE, Look, paint, random_look
+from faceprotect_export.makeup.encoder import SIDE, WORDS, LookEncoder
+from faceprotect_export.makeup.render import BARE, Look, paint, random_look
 from faceprotect_export.modules.keypoints import KeypointNet
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.precision import mixed
+from faceprotect_export.zoo.sources import Sources
 
 HELD_OUT = 96
 LOOKS_PER_STEP = 20

@@ -23,13 +23,12 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from faceprotect_export.looks.encoder import ImageText
-from faceprotect_export.looks.reference import Reference, direction_of, shipped_reference
-from faceprotect_export.looks.render import LOOKS
+from faceprotect_export.makeup.encoder import ImageText
+from faceprotect_export.makeup.reference import Reference, direction_of, shipped_reference
+from faceprotect_export.makeup.render import LOOKS
 from faceprotect_export.modules.fast import BUDGET
 from faceprotect_export.modules.makeup import ALLOWANCE, Makeup, MakeupProtect, shaded
 from faceprotect_export.objectives.makeup import TransferWeights, direction_loss
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
@@ -56,8 +55,9 @@ from faceprotect_export.train.rivals import (
     set_aside,
     tensor_of,
 )
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.face.mask import face_mask
 
 DIRECTION = TransferWeights().direction
 #: Share of moved key points in the penalty; of colour none, for shade has no colour of its own.

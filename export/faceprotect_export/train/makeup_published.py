@@ -22,12 +22,12 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from faceprotect_export.looks.colours import parts
-from faceprotect_export.looks.encoder import ImageText
-from faceprotect_export.looks.reference import Reference, direction_of, shipped_reference
-from faceprotect_export.looks.regions import regions
-from faceprotect_export.looks.render import BARE, LOOKS, Look, random_look
-from faceprotect_export.makeup_ddim import write_ddim
+from faceprotect_export.makeup.colours import parts
+from faceprotect_export.makeup.ddim import write_ddim
+from faceprotect_export.makeup.encoder import ImageText
+from faceprotect_export.makeup.reference import Reference, direction_of, shipped_reference
+from faceprotect_export.makeup.regions import regions
+from faceprotect_export.makeup.render import BARE, LOOKS, Look, random_look
 from faceprotect_export.modules.diffusion import LatentDiffusion
 from faceprotect_export.modules.makeup import Ddim, PixelDiffusion, changeable
 from faceprotect_export.objectives.makeup import (
@@ -41,15 +41,15 @@ from faceprotect_export.objectives.makeup import (
     pixel_loss,
 )
 from faceprotect_export.objectives.search import combine
-from faceprotect_export.sources import Sources, card
-from faceprotect_export.surrogate import smooth_samples
+from faceprotect_export.surrogates.surrogate import smooth_samples
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.looks import key_points, painted, pictures
 from faceprotect_export.train.loop import Report, train
 from faceprotect_export.train.rivals import HELD_OUT, Rival, digests, read_rivals
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources, card
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.face.mask import face_mask
 
 #: A loss, and its terms as numbers.
 Terms = tuple[Tensor, dict[str, float]]

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from faceprotect_engines.digest import sha256_file
-from faceprotect_engines.draws import DrawSettings, draw
-from faceprotect_engines.philox import Stream
-from faceprotect_engines.recipe import load_recipe
+from faceprotect_engines.files.digest import sha256_file
+from faceprotect_engines.recipes.draws import DrawSettings, draw
+from faceprotect_engines.recipes.philox import Stream
+from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import ZOO
-from faceprotect_export.dlib_resnet import read_weights
+from faceprotect_export.build.search_space import DLIB, PackageDlib
 from faceprotect_export.objectives.penalty import Penalty, shares_of
-from faceprotect_export.search_engines import DLIB, PackageDlib
-from faceprotect_export.sources import Sources
+from faceprotect_export.surrogates.dlib_resnet import read_weights
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
-from faceprotect_sdk.align import CROP
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import CROP
 from faceprotect_sdk.methods.arrays import DODGE
 from faceprotect_sdk.methods.base import TOWARDS
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.modules.students import Student, build_student
-from faceprotect_export.onnx_reader import load_onnx
+from faceprotect_export.onnx_io.reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.precision import mixed
-from faceprotect_sdk.specification import parse_specification
+from faceprotect_sdk.judging.specification import parse_specification
 
 SIZE = 160  # canonical crops are kept at this size while training; windows scale with it
 STEPS = 3  # of a walk

@@ -31,7 +31,7 @@ from faceprotect_export.train.autoencoder import reconstruction_loss
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.face.mask import face_mask
 
 EMA = 0.998
 #: Noise on W+ and F (both of unit scale): neighbouring codes must give neighbouring faces. Much of it makes a generator that answers to

@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
 
-from faceprotect_engines.digest import sha256_file
+from faceprotect_engines.files.digest import sha256_file
 from faceprotect_engines.store import Store
 from faceprotect_export.modules.fast import read_fast
 from faceprotect_export.objectives.search import combine
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
-from faceprotect_sdk.align import CROP
-from faceprotect_sdk.mask import face_mask
+from faceprotect_export.zoo.sources import Sources
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.face.mask import face_mask
 from faceprotect_sdk.methods import SearchRequest, make_method, methods_of, recipe_of, strength_of
 from faceprotect_sdk.pool import EnginePool
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from faceprotect_export.modules.students import build_student
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
-from faceprotect_sdk.align import CROP
+from faceprotect_sdk.face.align import CROP
 
 
 def impostor_thresholds(embed: Callable[[Tensor], Tensor], crops: NDArray[np.uint8]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from faceprotect_export.modules.diffusion import DiffusionConfig, LatentDiffusion
 from faceprotect_export.objectives.diffusion import ALIGNED, LEVELS
-from faceprotect_export.sources import Sources
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.loop import scheduled, train, updated
 from faceprotect_export.train.precision import mixed
+from faceprotect_export.zoo.sources import Sources
 
 HELD_OUT = 64
 #: Standard deviation of the offsets of a search at medium, in units of the scaled latent, and their largest here.

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from faceprotect_engines.philox import Purpose, Stream
-from faceprotect_sdk import judge
-from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop
+from faceprotect_engines.recipes.philox import Purpose, Stream
 from faceprotect_sdk.errors import UsageError
-from faceprotect_sdk.faces import Face, find_faces
+from faceprotect_sdk.face.align import CANONICAL_POINTS, aligned_crop
+from faceprotect_sdk.face.detect import Face, find_faces
+from faceprotect_sdk.judging import judge
+from faceprotect_sdk.judging.recognisers import EngineRecogniser
 from faceprotect_sdk.methods.base import Method, SearchRequest, Strength
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import EngineRecogniser
 
 FOLDER, FILE, PHOTO = "conformance", "conformance.json", "photo.png"
 SEEDS = (0, 1)

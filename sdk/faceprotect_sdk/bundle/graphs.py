@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from faceprotect_engines.errors import EngineNotFound
-from faceprotect_engines.hydrate import hydrate
-from faceprotect_engines.manifest import FileEntry, Manifest, resolve_inside, write_manifest
+from faceprotect_engines.files.hydrate import hydrate
+from faceprotect_engines.files.manifest import FileEntry, Manifest, resolve_inside, write_manifest
 from faceprotect_engines.store import Store
 
 GRAPH = "graph"

@@ -23,20 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.leftovers import temporary_folder
-from faceprotect_sdk import decoys as decoy_faces
-from faceprotect_sdk import faces
+from faceprotect_engines.files.leftovers import temporary_folder
 from faceprotect_sdk._version import __version__
-from faceprotect_sdk.align import CANONICAL_POINTS, CROP
 from faceprotect_sdk.bundle import conformance
 from faceprotect_sdk.bundle.graphs import Terms, copy_engine
 from faceprotect_sdk.errors import OutputError
+from faceprotect_sdk.face import detect as faces
+from faceprotect_sdk.face.align import CANONICAL_POINTS, CROP
+from faceprotect_sdk.judging.recognisers import EngineRecogniser, Pixels8
 from faceprotect_sdk.methods import Strength, find_recipe, make_method, strength_of
+from faceprotect_sdk.methods import decoys as decoy_faces
 from faceprotect_sdk.methods.catalogue import FILE
 from faceprotect_sdk.methods.search import Search
-from faceprotect_sdk.photo import load
+from faceprotect_sdk.photo.reading import load
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import EngineRecogniser, Pixels8
 
 DETECTOR = "face-detector"
 TERMS = "TERMS.md"

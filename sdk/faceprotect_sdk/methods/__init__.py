@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceprotect_engines.method_plan import STRENGTHS
-from faceprotect_engines.recipe import Recipe
+from faceprotect_engines.recipes.plan import STRENGTHS
+from faceprotect_engines.recipes.recipe import Recipe
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.arrays import LOOK

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.recipe_schema import Recipe
+from faceprotect_engines.recipes.schema import Recipe
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.base import SearchRequest
 from faceprotect_sdk.pool import EnginePool

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.recognisers import EngineRecogniser, Recogniser
+from faceprotect_sdk.judging.recognisers import EngineRecogniser, Recogniser
 
 #: Of the way from a threshold to sameness, per unit of margin: how far past it a decoy is to be resembled.
 TOWARDS = 0.15

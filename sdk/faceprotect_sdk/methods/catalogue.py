@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from faceprotect_engines.errors import EngineNotFound, RecipeError
-from faceprotect_engines.manifest import is_name
-from faceprotect_engines.recipe import Recipe, read_recipe
-from faceprotect_engines.sight import is_file
+from faceprotect_engines.files.manifest import is_name
+from faceprotect_engines.files.sight import is_file
+from faceprotect_engines.recipes.recipe import Recipe, read_recipe
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import UsageError
 

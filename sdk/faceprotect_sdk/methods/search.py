@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
-from faceprotect_engines.recipe import ExtraSurrogate, Progress, run_recipe
-from faceprotect_engines.recipe_schema import DescendStage, MapStage, Recipe
-from faceprotect_sdk.align import CROP
+from faceprotect_engines.recipes.recipe import ExtraSurrogate, Progress, run_recipe
+from faceprotect_engines.recipes.schema import DescendStage, MapStage, Recipe
 from faceprotect_sdk.cancel import Check, Watched
 from faceprotect_sdk.errors import RecogniserError, UsageError
-from faceprotect_sdk.mask import face_mask
+from faceprotect_sdk.face.align import CROP
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.judging.recognisers import EngineRecogniser, identity_of
 from faceprotect_sdk.methods import arrays
 from faceprotect_sdk.methods.base import SearchRequest, SearchResult
 from faceprotect_sdk.methods.catalogue import DEFAULT, suggested
+from faceprotect_sdk.methods.panel import joining, panel
 from faceprotect_sdk.once import Once
-from faceprotect_sdk.panel import joining, panel
 from faceprotect_sdk.pool import EnginePool
-from faceprotect_sdk.recognisers import EngineRecogniser, identity_of
 
 
 class Search:

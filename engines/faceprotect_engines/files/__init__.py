@@ -1,0 +1,1 @@
+"""Files of engines: manifests, checksums, weights that lie elsewhere, golden values."""

@@ -1,0 +1,1 @@
+"""Recipes: stages of engine calls as data, the descent with its law, draws and optimisers."""

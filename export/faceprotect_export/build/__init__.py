@@ -1,0 +1,1 @@
+"""An engine's folder: traced, written, measured against autograd, described."""

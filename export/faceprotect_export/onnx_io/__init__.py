@@ -1,0 +1,1 @@
+"""Graphs written as ONNX, and ONNX read into torch."""

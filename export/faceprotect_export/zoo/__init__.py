@@ -1,0 +1,1 @@
+"""The engines that ship: ``python -m faceprotect_export.zoo`` builds them."""

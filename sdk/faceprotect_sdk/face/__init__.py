@@ -1,0 +1,1 @@
+"""Faces in photos: found, aligned, looked at for what covers them, and pasted back."""

@@ -1,0 +1,1 @@
+"""What is said of a change: recognisers' verdicts, and the measures of what people see."""
