@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import ZOO, Store
 from faceprotect_sdk.face.align import CROP

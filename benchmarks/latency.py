@@ -25,7 +25,7 @@ import click
 import numpy as np
 from onnx import TensorProto, helper
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_engines.backends.ort import PROVIDERS
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import EngineError

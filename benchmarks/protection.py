@@ -20,7 +20,7 @@ from typing import Any, NoReturn, cast
 
 import click
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_engines.store import ZOO
 from faceprotect_sdk.errors import FaceprotectError, exit_code_of
 from faceprotect_sdk.settings import ATTEMPTS

@@ -16,7 +16,7 @@ import click
 import numpy as np
 import torch
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_engines.store import Store
 from faceprotect_export.build.folder import EngineRecipe
 from faceprotect_export.surrogates.surrogate import smooth_samples

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_sdk import __version__
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faceprotect_engines.backends import load_engine
 from faceprotect_engines.backends.chain import Links, open_chain
-from faceprotect_engines.backends.scratch import Scratch
+from faceprotect_engines.backends.workspace import Scratch
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import CacheUnwritable, EngineCorrupt, EngineNotFound, WeightsMissing
 from faceprotect_engines.files.digest import check_file

@@ -69,12 +69,12 @@ __all__ = [
 
 _HOME = {
     "EnginePool": "pool",
-    "Face": "faces",
+    "Face": "face.detect",
     "Outcome": "mapping",
-    "Photo": "photo",
+    "Photo": "photo.picture",
     "Progress": "progress",
     "Protector": "protector",
-    "Quality": "quality",
+    "Quality": "judging.quality",
     "Settings": "settings",
     "Strength": "methods.base",
     **dict.fromkeys(("CheckResult", "FaceCheck", "FaceResult", "ProtectResult", "Verdict"), "result"),

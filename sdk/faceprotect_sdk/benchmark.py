@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_engines.backends.cores import bounded
+from faceprotect_engines.backends.cpu_count import bounded
 from faceprotect_engines.backends.cuda import Cuda
 from faceprotect_engines.backends.tensorrt import load_library
 from faceprotect_engines.errors import DeviceUnavailable

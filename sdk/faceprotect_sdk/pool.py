@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from faceprotect_engines.backends import check_device
-from faceprotect_engines.backends.cores import bounded
+from faceprotect_engines.backends.cpu_count import bounded
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.files.manifest import Manifest
 from faceprotect_engines.store import Store

@@ -17,7 +17,7 @@ from onnx import helper
 
 from faceprotect_engines import DeviceUnavailable, EngineCorrupt, EngineNotFound, Store, read_manifest, write_manifest
 from faceprotect_engines.backends import ort
-from faceprotect_engines.backends.cores import available_cores
+from faceprotect_engines.backends.cpu_count import available_cores
 from faceprotect_engines.errors import EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.files.manifest import FileEntry
 from faceprotect_engines.spec import fixed

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from faceprotect_engines.backends import cuda, tensorrt
-from faceprotect_engines.backends.resident import LARGE, Resident
-from faceprotect_engines.backends.scratch import Scratch
+from faceprotect_engines.backends.device_inputs import LARGE, Resident
 from faceprotect_engines.backends.tensorrt import Library, build_plan, load_library
+from faceprotect_engines.backends.workspace import Scratch
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, EngineInputError, OutOfMemory
 from faceprotect_engines.files.hydrate import hydrate
 from faceprotect_engines.files.manifest import FileEntry, Manifest, write_manifest
@@ -215,13 +215,13 @@ def test_without_library_or_gpu_the_device_is_refused(device: str, tmp_path: Pat
 
 def test_an_engine_of_any_size_runs_on_the_cpu_and_says_so(fake: None, tmp_path: Path) -> None:
     toy(tmp_path / "toy")
-    room = EnginePool(Store([tmp_path, *ZOO.roots], tmp_path / "cache"), "rtx", 1)
-    room("toy")
+    pool = EnginePool(Store([tmp_path, *ZOO.roots], tmp_path / "cache"), "rtx", 1)
+    pool("toy")
     if ZOO.has_weights("face-detector"):
-        room("face-detector")
-        assert room.devices["face-detector"] == "cpu"
-    assert room.devices["toy"] == "rtx"
-    room.close()
+        pool("face-detector")
+        assert pool.devices["face-detector"] == "cpu"
+    assert pool.devices["toy"] == "rtx"
+    pool.close()
 
 
 def _rtx() -> Library:

@@ -88,10 +88,10 @@ def test_a_look_is_tuned_into_a_ddpm(
         "makeup-encode", "makeup-invert", "makeup-invert", "makeup-generate", "makeup-generate", "makeup",
     ]  # fmt: skip
     face = torch.from_numpy(np.load(crops)[0]).permute(2, 0, 1)[None].float() / 255
-    room = EnginePool(Store([out, ZOO]), "cpu")
+    pool = EnginePool(Store([out, ZOO]), "cpu")
     arrays = {"original": face.numpy(), "mask": face_mask()}
-    found = run_recipe(recipe, room, arrays, seed=0).arrays["difference"]
-    room.close()
+    found = run_recipe(recipe, pool, arrays, seed=0).arrays["difference"]
+    pool.close()
     with torch.no_grad():
         expected = generated(tuned[0], face, Sources(WEIGHTS, ()).keypoints()) - face
     assert float(expected.abs().max()) > 1e-3

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, read_diffusion
 from faceprotect_export.modules.fast import BUDGET, Fast, FastProtect, read_fast
-from faceprotect_export.train import checkpoint, critic, diffusion, fast, rivals, targets, turbo
+from faceprotect_export.train import checkpoint, critic, diffusion, fast, surrogates, targets, turbo
 from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.methods import recipe_of, strength_of
 
@@ -148,26 +148,26 @@ def test_searches_go_on_from_a_student_on_recognisers_that_need_not_ship(crops: 
         run(targets.main, *words, *student, "--steps", steps, "-o", tmp_path / f"{name}.npz")
         with np.load(tmp_path / f"{name}.npz") as kept:
             rows, found[name] = kept["rows"], torch.from_numpy(kept["differences"]).float()
-    photos = torch.stack([rivals.tensor_of(np.load(crops)[row]) for row in rows])
+    photos = torch.stack([surrogates.tensor_of(np.load(crops)[row]) for row in rows])
     for change in found.values():
-        penalty = rivals.penalty_of((photos + change).clamp(0, 1), photos)
+        penalty = surrogates.penalty_of((photos + change).clamp(0, 1), photos)
         assert penalty.tolist() == pytest.approx([strength_of(recipe_of("latent"), "medium").budget] * 2, rel=0.15)
-    assert float(rivals.unlike(found["searched"], found["begun"]).max()) < float(rivals.unlike(found["alone"], found["begun"]).min())
-    known = rivals.read_rivals(Sources(WEIGHTS, ()), teachers, 2.0)[0]
+    assert float(surrogates.unlike(found["searched"], found["begun"]).max()) < float(surrogates.unlike(found["alone"], found["begun"]).min())
+    known = surrogates.read_surrogates(Sources(WEIGHTS, ()), teachers, 2.0)[0]
     assert [one.name for one in known] == ["dlib-resnet", "student-conv", "teacher"]
     with torch.no_grad():
         cosines = {name: sum(float((one.net(photos + change) * one.net(photos)).sum()) for one in known) for name, change in found.items()}
     assert cosines["searched"] < cosines["begun"]
-    assert rivals.digests(teachers) == [hashlib.sha256((teachers / "teacher.onnx").read_bytes()).hexdigest()]
+    assert surrogates.digests(teachers) == [hashlib.sha256((teachers / "teacher.onnx").read_bytes()).hexdigest()]
 
 
 def test_what_changes_have_in_common() -> None:
     torch.manual_seed(0)
     one = torch.randn(1, 3, 32, 32)
-    assert float(rivals.common(one * torch.tensor([1.0, 2.0, -1.0]).reshape(3, 1, 1, 1))) == pytest.approx(1.0, abs=1e-5)
-    assert float(rivals.common(torch.randn(6, 3, 32, 32))) < 0.03
-    assert float(rivals.common(one)) == 0  # nothing to compare with
-    assert rivals.unlike(torch.cat([one, one]), torch.cat([3 * one, -one])).tolist() == pytest.approx([0, 2], abs=1e-5)
+    assert float(surrogates.common(one * torch.tensor([1.0, 2.0, -1.0]).reshape(3, 1, 1, 1))) == pytest.approx(1.0, abs=1e-5)
+    assert float(surrogates.common(torch.randn(6, 3, 32, 32))) < 0.03
+    assert float(surrogates.common(one)) == 0  # nothing to compare with
+    assert surrogates.unlike(torch.cat([one, one]), torch.cat([3 * one, -one])).tolist() == pytest.approx([0, 2], abs=1e-5)
 
 
 def test_one_step_is_trained_to_do_what_three_do(tmp_path: Path) -> None:
@@ -188,22 +188,22 @@ def test_one_step_is_trained_to_do_what_three_do(tmp_path: Path) -> None:
 
 def test_a_step_lowers_what_recognisers_say_and_a_budget_bounds_it() -> None:
     """The two sides of the loss: alike faces cost, and so does a change above the budget, and only above it."""
-    rival = rivals.Rival("one", nn.Sequential(nn.Flatten()), 0.3, 0.3, 1.0, torch.eye(2, 12))
+    surrogate = surrogates.Surrogate("one", nn.Sequential(nn.Flatten()), 0.3, 0.3, 1.0, torch.eye(2, 12))
     own = nn.functional.normalize(torch.randn(1, 12), dim=1)
     dodge, decoy = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.0, 1, 0]])
-    same, cosine = rivals.adversarial(rival, own.reshape(1, 3, 2, 2), own, dodge)
-    assert (float(same), float(cosine)) == pytest.approx((1 + rivals.BEYOND, 1.0), rel=1e-5)
+    same, cosine = surrogates.adversarial(surrogate, own.reshape(1, 3, 2, 2), own, dodge)
+    assert (float(same), float(cosine)) == pytest.approx((1 + surrogates.BEYOND, 1.0), rel=1e-5)
     other = own.flip(1) - (own.flip(1) * own).sum() * own
-    away, _ = rivals.adversarial(rival, nn.functional.normalize(other, dim=1).reshape(1, 3, 2, 2), own, dodge)
+    away, _ = surrogates.adversarial(surrogate, nn.functional.normalize(other, dim=1).reshape(1, 3, 2, 2), own, dodge)
     assert float(away) == pytest.approx(0.0, abs=1e-5)  # at the limit itself: 0.3 - 0.3
-    there, _ = rivals.adversarial(rival, rival.decoys[:1].reshape(1, 3, 2, 2), own, decoy)
-    still, _ = rivals.adversarial(rival, own.reshape(1, 3, 2, 2), own, decoy)
+    there, _ = surrogates.adversarial(surrogate, surrogate.decoys[:1].reshape(1, 3, 2, 2), own, decoy)
+    still, _ = surrogates.adversarial(surrogate, own.reshape(1, 3, 2, 2), own, decoy)
     assert float(there) < 0 < float(still)
     photo = 0.3 + 0.4 * torch.rand(2, 3, 32, 32)
-    assert rivals.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert surrogates.penalty_of(photo, photo).tolist() == pytest.approx([0, 0], abs=1e-6)
     inside = nn.functional.pad(torch.ones(1, 1, 16, 16), (8, 8, 8, 8))  # as a mask has it: nothing changes at the border
     squared = float((0.02 * inside).square().mean())
-    prices = [rivals.penalty_of(photo + 0.02 * inside, photo, shares) for shares in ((0.0, 0.0, 0.0), (3.0, 6e-5, 0.8))]
+    prices = [surrogates.penalty_of(photo + 0.02 * inside, photo, shares) for shares in ((0.0, 0.0, 0.0), (3.0, 6e-5, 0.8))]
     assert prices[0].tolist() == pytest.approx([squared] * 2, rel=1e-3)
     assert (prices[1] > prices[0]).all()
 
@@ -212,8 +212,8 @@ def test_a_change_in_one_place_costs_more_than_the_same_everywhere() -> None:
     photo = torch.full((1, 3, 64, 64), 0.5)
     there = photo.clone()
     there[:, :, 16:32, 16:32] += 4 * 0.02  # as much squared error, on a sixteenth of the crop
-    assert float(rivals.concentrated(photo + 0.02, photo)) == pytest.approx(0.0004, rel=1e-3)
-    assert float(rivals.concentrated(there, photo)) > 2 * 0.0004
+    assert float(surrogates.concentrated(photo + 0.02, photo)) == pytest.approx(0.0004, rel=1e-3)
+    assert float(surrogates.concentrated(there, photo)) > 2 * 0.0004
 
 
 def test_the_critic_sees_what_all_made_faces_have_in_common() -> None:
@@ -238,7 +238,7 @@ def test_the_critic_sees_what_all_made_faces_have_in_common() -> None:
 
 def test_recompression_passes_the_gradient() -> None:
     photo = torch.rand(1, 3, 32, 32, requires_grad=True)
-    seen = rivals.recompressed(photo, np.random.default_rng(0))
+    seen = surrogates.recompressed(photo, np.random.default_rng(0))
     assert not torch.equal(seen, photo)
     seen.sum().backward()
     assert photo.grad is not None

@@ -18,7 +18,7 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk.protector import Protector
 
 # What takes the place of the shipped engines as it is imported must not meet the toy zoo there, which some tests put in its stead.
-for late in ("looks.reference", "pretrained.chains", "train.rivals", "zoo_makeup"):
+for late in ("makeup.reference", "pretrained.chains", "train.surrogates", "zoo.makeup"):
     with contextlib.suppress(ImportError):
         importlib.import_module(f"faceprotect_export.{late}")
 

@@ -10,7 +10,7 @@ import pytest
 import faceprotect_engines
 import faceprotect_sdk
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, OutOfMemory, WeightsMissing
-from faceprotect_sdk.cli import export as cli_export
+from faceprotect_export import commands as export_commands
 from faceprotect_sdk.cli.hints import as_options, said_of
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, NoFace, UnreadableInput, UsageError, exit_code_of
 from faceprotect_sdk.judging import specification
@@ -18,7 +18,7 @@ from faceprotect_sdk.judging import specification
 
 def every_class() -> list[type[FaceprotectError]]:
     """Those of both floors and of the command line; what exporting adds is no part of the run time."""
-    assert issubclass(cli_export.ExportError, FaceprotectError)
+    assert issubclass(export_commands.ExportError, FaceprotectError)
     assert issubclass(specification.SpecificationError, FaceprotectError)
     found, waiting = [], [FaceprotectError]
     while waiting:

@@ -58,7 +58,7 @@ def test_every_public_name_exists() -> None:
     assert set(faceprotect_sdk.__all__) <= set(dir(faceprotect_sdk))
 
 
-@pytest.mark.parametrize("module", ["protector", "doctor", "benchmark", "check", "recognisers"])
+@pytest.mark.parametrize("module", ["protector", "doctor", "benchmark", "judging.check", "judging.recognisers"])
 def test_onnx_runtime_is_told_to_keep_quiet_before_it_is_imported(tmp_path: Path, module: str) -> None:
     """Its wheels report to their vendor from 1.29 on, unless this stands in the environment at their import."""
     code = f"import faceprotect_sdk.{module}, os, sys; assert 'onnxruntime' not in sys.modules; print(os.environ['ORT_DISABLE_TELEMETRY'])"

@@ -431,7 +431,7 @@ def test_arguments_of_the_wrong_kind_are_refused(protector: Protector, pixels: n
 
 
 def test_threads_are_no_more_than_cores(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from faceprotect_engines.backends.cores import available_cores, bounded
+    from faceprotect_engines.backends.cpu_count import available_cores, bounded
 
     assert [bounded(asked) for asked in (None, 1, 100_000)] == [available_cores(), 1, available_cores()]
     with Protector(store=store, device="cpu", installed_judges=False, threads=100_000) as protector:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from faceprotect_engines.backends.scratch import Scratch
+from faceprotect_engines.backends.workspace import Scratch
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import DeviceUnavailable, EngineNotFound, GradientMissing
 from faceprotect_engines.files.manifest import Manifest, resolve_inside

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from faceprotect_engines.backends.cores import bounded
+from faceprotect_engines.backends.cpu_count import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, GradientMissing, OutOfMemory
 from faceprotect_engines.files.manifest import Manifest

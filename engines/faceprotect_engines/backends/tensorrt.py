@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from faceprotect_engines.backends.cuda import Cuda
+from faceprotect_engines.backends.device_inputs import Resident
 from faceprotect_engines.backends.plans import PlanStore, plan_facts
-from faceprotect_engines.backends.resident import Resident
-from faceprotect_engines.backends.scratch import Scratch
+from faceprotect_engines.backends.workspace import Scratch
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, EngineError, OutOfMemory
 from faceprotect_engines.files.manifest import Manifest

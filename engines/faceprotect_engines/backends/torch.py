@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceprotect_engines.backends.cores import bounded
+from faceprotect_engines.backends.cpu_count import bounded
 from faceprotect_engines.engine import BaseEngine
 from faceprotect_engines.errors import DeviceUnavailable, EngineCorrupt, OutOfMemory
 from faceprotect_engines.files.manifest import Manifest, resolve_inside

@@ -18,7 +18,7 @@ import numpy as np
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.recipes.constraint import UNUSED, ConstraintState
-from faceprotect_engines.recipes.draws import Draw, draw, identity_draw
+from faceprotect_engines.recipes.input_diversity import Draw, draw, identity_draw
 from faceprotect_engines.recipes.joined import Panel
 from faceprotect_engines.recipes.philox import Purpose, Stream
 from faceprotect_engines.recipes.schema import ConstraintPlan, DescendStage

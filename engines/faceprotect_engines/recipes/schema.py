@@ -33,7 +33,7 @@ from faceprotect_engines.errors import RecipeError
 from faceprotect_engines.recipes import checks as check
 from faceprotect_engines.recipes.checks import Names
 from faceprotect_engines.recipes.constraint import ConstraintSettings
-from faceprotect_engines.recipes.draws import DrawSettings
+from faceprotect_engines.recipes.input_diversity import DrawSettings
 from faceprotect_engines.recipes.plan import FIELDS, MethodPlan, parse_method
 from faceprotect_engines.spec import Array
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceprotect_engines.recipes.draws import blur_matrix
+from faceprotect_engines.recipes.input_diversity import blur_matrix
 
 LUMA = (0.299, 0.587, 0.114)
 #: Parameters of the recipes that hold the shares, in the order of ``shares``.

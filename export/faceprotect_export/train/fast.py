@@ -33,9 +33,9 @@ from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.precision import mixed
-from faceprotect_export.train.rivals import (
+from faceprotect_export.train.surrogates import (
     BUDGETS,
-    Rival,
+    Surrogate,
     common,
     concentrated,
     digests,
@@ -45,7 +45,7 @@ from faceprotect_export.train.rivals import (
     outcome,
     paid,
     penalty_of,
-    read_rivals,
+    read_surrogates,
     read_witness,
     rising,
     set_aside,
@@ -70,16 +70,16 @@ class Prices:
 class Trainer:
     """The student, its average, and everything that it is trained against."""
 
-    def __init__(self, sources: Sources, rivals: list[Rival], goals: list[str], rate: float, prices: Prices) -> None:
+    def __init__(self, sources: Sources, surrogates: list[Surrogate], goals: list[str], rate: float, prices: Prices) -> None:
         denoiser = sources.diffusion()
         facts = checkpoint.load(sources.weights / "diffusion.safetensors")[1]
-        self.rivals, self.rate = rivals, rate
+        self.surrogates, self.rate = surrogates, rate
         self.critic, self.prices = Critic(), prices
         self.keypoints = sources.keypoints()
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = DiffusionConfig.read(facts["config"])
-        self.told = rivals[1].net  # the student that ships
-        self.fast = Fast(config, goals, facts["scaling"], rivals[1].decoys.shape[1])
+        self.told = surrogates[1].net  # the student that ships
+        self.fast = Fast(config, goals, facts["scaling"], surrogates[1].decoys.shape[1])
         self.fast.start_from(denoiser)
         self.fast.unet.set_attn_processor(AttnProcessor())
         self.fast = self.fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,12 +100,12 @@ class Trainer:
         chosen = np.where(rng.random(count) < decoys, rng.integers(1, len(self.fast.goals), count), 0)
         chosen[:guided] = 0
         goal = F.one_hot(torch.from_numpy(chosen), len(self.fast.goals)).float()
-        used = drawn(self.rivals, rng)
+        used = drawn(self.surrogates, rng)
         with mixed():
             with torch.no_grad():
                 latent = self.autoencoder.encoder(crops)
                 plain = self.autoencoder.decoder(latent).float()
-                own = [rival.net(crops).float() for rival in used]
+                own = [surrogate.net(crops).float() for surrogate in used]
             moved = self.autoencoder.decoder(latent + self.fast(latent, own[1], budget, goal)).float()
         image = combine(moved, plain, crops, self.mask)
         lost, cosines = facing(used, image, own, goal, rng)
@@ -141,7 +141,7 @@ class Trainer:
                 offset = model(latent, embedding, budget, goal.expand(len(part), -1))
                 plain, moved = self.autoencoder.decoder(torch.cat([latent, latent + offset])).float().chunk(2)
             image = combine(moved, plain, part, self.mask)
-            found = outcome(image, part, part, self.keypoints, self.rivals, witness, threshold)
+            found = outcome(image, part, part, self.keypoints, self.surrogates, witness, threshold)
             rows.append({"penalty": penalty_of(image, part), **found})
         return means(rows)
 
@@ -190,12 +190,12 @@ def main(
     sources = Sources(weights, ())
     data = read_crops(list(crops), CROP)
     held, known = set_aside(len(data), seed)
-    rivals, goals = read_rivals(sources, teachers, margin)
+    surrogates, goals = read_surrogates(sources, teachers, margin)
     searched = Targets(targets, data, held) if targets else None
     if searched and len(searched.rows) < count // 2:
         raise click.UsageError(f"{len(searched.rows)} targets are not held out, fewer than half of --count {count}. Make more of them")
     prices = Prices(realism, likeness if targets else 0.0, apart)
-    trainer = Trainer(sources, rivals, goals, rate, prices)
+    trainer = Trainer(sources, surrogates, goals, rate, prices)
     witness, threshold = read_witness(sources)
     learnt_from = {*digests(teachers), *(searched.learnt_from if searched else ())}
     if start:
@@ -203,7 +203,7 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in rivals], "steps": steps, **asdict(prices)}
+    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in surrogates], "steps": steps, **asdict(prices)}
     facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:

@@ -5,7 +5,7 @@
 :func:`train_looks`, which ``faceprotect-sdk export makeup`` calls.
 
 A face wears its look already (``looks/colours.py``); it is asked to get past every recogniser, its own bare face being known to them
-(``train/rivals.py``), and to cost no more change beside the makeup than the budget that it was asked for. Resumes from
+(``train/surrogates.py``), and to cost no more change beside the makeup than the budget that it was asked for. Resumes from
 ``DIR/state.safetensors``; writes ``DIR/weights.safetensors`` (fp16, averaged): the looks, and what was added to the student.
 """
 
@@ -35,9 +35,9 @@ from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import Report, resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.precision import mixed
-from faceprotect_export.train.rivals import (
+from faceprotect_export.train.surrogates import (
     BUDGETS,
-    Rival,
+    Surrogate,
     colourless,
     common,
     concentrated,
@@ -49,7 +49,7 @@ from faceprotect_export.train.rivals import (
     paid,
     penalty_of,
     points_moved,
-    read_rivals,
+    read_surrogates,
     read_witness,
     rising,
     set_aside,
@@ -71,11 +71,11 @@ class Trainer:
     """The additions, their average, and everything that they are trained against."""
 
     def __init__(
-        self, sources: Sources, rivals: list[Rival], references: Sequence[Reference], rate: float, encoder: ImageText | None
+        self, sources: Sources, surrogates: list[Surrogate], references: Sequence[Reference], rate: float, encoder: ImageText | None
     ) -> None:
-        self.rivals, self.references, self.rate, self.encoder = rivals, list(references), rate, encoder
+        self.surrogates, self.references, self.rate, self.encoder = surrogates, list(references), rate, encoder
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.keypoints, self.told = sources.keypoints(), rivals[1].net  # the student that ships
+        self.keypoints, self.told = sources.keypoints(), surrogates[1].net  # the student that ships
         self.model = Makeup(sources.fast(), [one.name for one in references], torch.stack([one.colours for one in references]))
         self.model.fast.unet.set_attn_processor(AttnProcessor())
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,14 +99,14 @@ class Trainer:
         goal = F.one_hot(torch.from_numpy(rng.choice(goals, count)), len(self.model.fast.goals)).float()
         looks = rng.integers(0, len(self.references), count)
         look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()
-        used = drawn(self.rivals, rng)
+        used = drawn(self.surrogates, rng)
         with torch.no_grad():
             made, _, where = self.protect.dressed(crops, self.mask, look)
         with mixed():
             with torch.no_grad():
                 latent = self.autoencoder.encoder(made)
                 plain = self.autoencoder.decoder(latent).float()
-                own = [rival.net(crops).float() for rival in used]
+                own = [surrogate.net(crops).float() for surrogate in used]
             moved = self.autoencoder.decoder(latent + self.model(latent, own[1], budget, goal)).float()
         image = shaded(moved, plain, made, where)
         lost, cosines = facing(used, image, own, goal, rng)
@@ -149,7 +149,7 @@ class Trainer:
             budget = torch.full((len(part),), ALLOWANCE * BUDGET)
             made, _, _ = self.protect.dressed(part, self.mask, look)
             image = (part + protect(part, self.mask, budget, goals, look, torch.zeros_like(part))["difference"]).clamp(0, 1)
-            found = outcome(image, part, made, self.keypoints, self.rivals, witness, threshold)
+            found = outcome(image, part, made, self.keypoints, self.surrogates, witness, threshold)
             rows.append({"penalty": self.penalty(image, made), **found})
         return means(rows)
 
@@ -184,8 +184,8 @@ def train_looks(
     """
     torch.manual_seed(seed)
     held, known = set_aside(len(crops), seed)
-    rivals, goals = read_rivals(sources, teachers, margin)
-    trainer = Trainer(sources, rivals, references, rate, encoder)
+    surrogates, goals = read_surrogates(sources, teachers, margin)
+    trainer = Trainer(sources, surrogates, references, rate, encoder)
     witness, threshold = read_witness(sources)
     learnt_from = set(digests(teachers))
     if start:
@@ -194,7 +194,7 @@ def train_looks(
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
     numbers = np.arange(1) if goal == "dodge" else np.arange(1, len(goals))
-    known_facts = {"seed": seed, "recognisers": [one.name for one in rivals], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
+    known_facts = {"seed": seed, "recognisers": [one.name for one in surrogates], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
     known_facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:

@@ -46,7 +46,7 @@ from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.looks import key_points, painted, pictures
 from faceprotect_export.train.loop import Report, train
-from faceprotect_export.train.rivals import HELD_OUT, Rival, digests, read_rivals
+from faceprotect_export.train.surrogates import HELD_OUT, Surrogate, digests, read_surrogates
 from faceprotect_export.zoo.sources import Sources, card
 from faceprotect_sdk.face.align import CROP
 from faceprotect_sdk.face.mask import face_mask
@@ -86,9 +86,9 @@ class Transfer:
     """Loss of the second stage, away from the face's own identity; ``adversarial`` says whether that term counts yet."""
 
     def __init__(
-        self, sources: Sources, encoder: ImageText, reference: Reference, rivals: Sequence[Rival], weights: TransferWeights
+        self, sources: Sources, encoder: ImageText, reference: Reference, surrogates: Sequence[Surrogate], weights: TransferWeights
     ) -> None:
-        self.encoder, self.reference, self.rivals, self.weights = encoder, reference, rivals, weights
+        self.encoder, self.reference, self.surrogates, self.weights = encoder, reference, surrogates, weights
         self.perceptual, self.keypoints = Perceptual(sources.autoencoder().encoder), sources.keypoints()
         with torch.no_grad():
             self.direction = direction_of(reference, encoder)
@@ -107,10 +107,10 @@ class Transfer:
             terms["direction"] = weights.direction * direction_loss(turned, self.direction.expand(len(image), -1))
         if weights.adversarial and adversarial:
             cosines = []
-            for rival in self.rivals:
+            for surrogate in self.surrogates:
                 with torch.no_grad():
-                    own = rival.net(original).float()
-                cosines.append((rival.net(image).float() * own).sum(1).mean())
+                    own = surrogate.net(original).float()
+                cosines.append((surrogate.net(image).float() * own).sum(1).mean())
             terms["adversarial"] = weights.adversarial * torch.stack(cosines).mean()
         if weights.perceptual:
             terms["perceptual"] = weights.perceptual * self.perceptual(image, original)
@@ -183,7 +183,7 @@ def train_transfer(
 ) -> tuple[Ddim, dict[str, Any]]:  # fmt: skip
     """The tuned generator and what is to be said of it; goes on from what an interrupted run has left in ``out``."""
     torch.manual_seed(settings.seed)
-    rivals, _ = read_rivals(sources, teachers, 0.0)
+    surrogates, _ = read_surrogates(sources, teachers, 0.0)
     generator = _generator(model, settings.start, settings.inversions, settings.generations, settings.rank)
     order = np.random.default_rng(settings.seed).permutation(len(crops))
     known = order[min(HELD_OUT, len(order) // 4) :][: settings.faces]
@@ -191,7 +191,7 @@ def train_transfer(
     epoch = max(1, len(known) // count)
     begins = settings.epochs - 1 if settings.adversarial_from is None else settings.adversarial_from
 
-    published, keypoints = Transfer(sources, encoder, reference, rivals, settings.loss), sources.keypoints()
+    published, keypoints = Transfer(sources, encoder, reference, surrogates, settings.loss), sources.keypoints()
 
     def by_reference(step: int) -> Terms:
         within = np.random.default_rng([settings.seed, step // epoch]).permutation(len(known))
@@ -200,7 +200,7 @@ def train_transfer(
         return published(generated(generator, original, keypoints), original, step // epoch >= begins)
 
     known_facts = {
-        **(facts or {}), "look": reference.name, "recognisers": [one.name for one in rivals], **asdict(settings), **_way(generator),
+        **(facts or {}), "look": reference.name, "recognisers": [one.name for one in surrogates], **asdict(settings), **_way(generator),
         "learnt_from": digests(teachers),
     }  # fmt: skip
     tune(

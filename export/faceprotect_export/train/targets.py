@@ -32,7 +32,7 @@ from faceprotect_export.objectives.search import combine
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.precision import mixed
-from faceprotect_export.train.rivals import digests, drawn, facing, paid, penalty_of, read_rivals, tensor_of
+from faceprotect_export.train.surrogates import digests, drawn, facing, paid, penalty_of, read_surrogates, tensor_of
 from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.face.align import CROP
 from faceprotect_sdk.face.mask import face_mask
@@ -72,7 +72,7 @@ class Together:
     """The search of ``latent`` of many crops at once, on the loss of ``train/fast.py``: its recognisers, views and price."""
 
     def __init__(self, sources: Sources, teachers: Path, start: Path | None, steps: int, margin: float = 2.0) -> None:
-        self.rivals, goals = read_rivals(sources, teachers, margin)
+        self.surrogates, goals = read_surrogates(sources, teachers, margin)
         self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.student = read_fast(*checkpoint.load(start)) if start else None
         self.mask, self.steps, self.goals = torch.from_numpy(face_mask()), steps, len(goals)
@@ -87,8 +87,8 @@ class Together:
         with torch.no_grad(), mixed():
             latent = self.autoencoder.encoder(crops).float()
             plain = self.autoencoder.decoder(latent).float()
-            own = {rival.name: rival.net(crops).float() for rival in self.rivals}
-            told = own[self.rivals[1].name]
+            own = {surrogate.name: surrogate.net(crops).float() for surrogate in self.surrogates}
+            told = own[self.surrogates[1].name]
             offset = 0.01 * torch.randn_like(latent)
             if self.student is not None:
                 offset = self.student(latent, told, torch.full((len(crops),), self.budget), goal).float()
@@ -102,7 +102,7 @@ class Together:
             return combine(moved, plain, crops, self.mask)
 
         for _ in range(self.steps):
-            found, used = image(), drawn(self.rivals, rng)
+            found, used = image(), drawn(self.surrogates, rng)
             lost, _ = facing(used, found, [own[one.name] for one in used], goal, rng)
             optimiser.zero_grad()
             (lost + paid(penalty_of(found, crops) / self.budget)).backward()  # type: ignore[no-untyped-call]

@@ -109,9 +109,9 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     faces = read_crops(list(crops), CROP)
     drawn = draw(Sources(weights, ()).style(), candidates, seed, spread)
-    room = EnginePool(Store(), "cpu", None)
+    pool = EnginePool(Store(), "cpu", None)
     models = json.loads((fr / "fr.json").read_text())["models"].values()
-    panel = shipped_judges(room) + shipped_surrogates(room, []) + given_judges([fr / model["file"] for model in models], room)
+    panel = shipped_judges(pool) + shipped_surrogates(pool, []) + given_judges([fr / model["file"] for model in models], pool)
     worst, alike, facts = np.full(candidates, -np.inf), np.full((candidates, candidates), -np.inf), {}
     for one in panel:
         known, new = embed_all(one, faces, work), embed_all(one, drawn)

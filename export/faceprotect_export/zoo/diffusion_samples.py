@@ -1,7 +1,8 @@
 """One picture of what the diffusion model can do.
 
 ``python -m faceprotect_export.zoo.diffusion_samples -o SHEET.png [--crops CROPS.npy]``. Rows of faces drawn from noise. With crops,
-before them: photos, what the autoencoder makes of them, and what is left after inversion and denoising with the levels aligned and as published.
+before them: photos, what the autoencoder makes of them, and what is left after inversion and denoising with the levels aligned
+and as published.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from faceprotect_export.build.folder import EngineRecipe, build_engine
 from faceprotect_export.build.search_space import DESCRIBE, STEP_SURROGATES
 from faceprotect_export.modules.fast import BUDGET, FastProtect
 from faceprotect_export.train import checkpoint
-from faceprotect_export.train.rivals import BUDGETS
+from faceprotect_export.train.surrogates import BUDGETS
 from faceprotect_export.zoo.sources import Sources, card
 from faceprotect_sdk.face.align import CROP
 

@@ -1,8 +1,8 @@
 """One picture of what the style generator can do.
 
 ``python -m faceprotect_export.zoo.style_samples -o SHEET.png [--crops CROPS.npy]``. With crops: photos, the same from their codes,
-and from W+ alone (F at its mean). Then drawn faces, and the first of them with one layer after the other moved along its largest axis, by -2 and
-by +2 standard deviations.
+and from W+ alone (F at its mean). Then drawn faces, and the first of them with one layer after the other moved along its largest axis,
+by -2 and by +2 standard deviations.
 """
 
 from __future__ import annotations

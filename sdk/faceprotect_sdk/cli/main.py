@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import click
 
 from faceprotect_sdk import __version__
 from faceprotect_sdk.cli.engines import benchmark, doctor, engines
-from faceprotect_sdk.cli.export import export
 from faceprotect_sdk.cli.help import GroupedCommand
 from faceprotect_sdk.cli.options import FILE, device_options, faces_option, json_option, panel_options, quiet_option, settings_of
 from faceprotect_sdk.cli.pack import pack
@@ -87,8 +87,10 @@ def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | N
     raise SystemExit(int(worst(codes)))
 
 
-for _command in (protect, pack, engines, export, benchmark, doctor):
+for _command in (protect, pack, engines, benchmark, doctor):
     cli.add_command(_command)
+for _point in entry_points(group="faceprotect_sdk.commands"):  # of the floor above, which this one does not import
+    cli.add_command(_point.load())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faceprotect_engines import RecipeError
-from faceprotect_engines.recipes.draws import (
+from faceprotect_engines.recipes.input_diversity import (
     DrawSettings,
     blur_matrix,
     draw,

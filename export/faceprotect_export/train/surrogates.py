@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from faceprotect_engines.files.digest import sha256_file
-from faceprotect_engines.recipes.draws import DrawSettings, draw
+from faceprotect_engines.recipes.input_diversity import DrawSettings, draw
 from faceprotect_engines.recipes.philox import Stream
 from faceprotect_engines.recipes.recipe import load_recipe
 from faceprotect_engines.store import ZOO
@@ -58,7 +58,7 @@ def digests(teachers: Path | None) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Rival:
+class Surrogate:
     """A recogniser to get past: unit embeddings of crops, and the cosine to get below; ``decoys`` [G - 1, E]."""
 
     name: str
@@ -87,7 +87,7 @@ class PackagedDlib(nn.Module):
         return self.net(image, **self.values)  # type: ignore[no-any-return]
 
 
-def read_rivals(sources: Sources, teachers: Path | None, margin: float) -> tuple[list[Rival], list[str]]:
+def read_surrogates(sources: Sources, teachers: Path | None, margin: float) -> tuple[list[Surrogate], list[str]]:
     """Dlib, the student, then the teachers; and the names of the goals."""
     pictures = sorted((ZOO / "decoys").glob("*.png"))
     decoys = torch.stack([tensor_of(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)) for path in pictures])
@@ -101,12 +101,12 @@ def read_rivals(sources: Sources, teachers: Path | None, margin: float) -> tuple
         for name, net in read_teachers(teachers, (), CROP).items():
             threshold = listing[name]["thresholds"]["far_1e-2"]
             found.append((name, net, threshold, threshold, margin / 2))
-    rivals = []
+    surrogates = []
     for name, net, threshold, spread, own_margin in found:
         net = net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
-            rivals.append(Rival(name, net, threshold, spread, own_margin, net(decoys).float()))
-    return rivals, [DODGE, *(path.stem for path in pictures)]
+            surrogates.append(Surrogate(name, net, threshold, spread, own_margin, net(decoys).float()))
+    return surrogates, [DODGE, *(path.stem for path in pictures)]
 
 
 def points_moved(keypoints: nn.Module, image: Tensor, original: Tensor) -> Tensor:
@@ -170,17 +170,17 @@ def rising(number: int, steps: int) -> float:
     return min(1.0, number / (RISE * steps))
 
 
-def adversarial(rival: Rival, seen: Tensor, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+def adversarial(surrogate: Surrogate, seen: Tensor, own: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """How far above its limit a recogniser is, in parts of the way there, per sample; and its cosine to the face's own.
 
     With a decoy what counts is the part of the embedding along the way from the decoy to oneself, as in the search.
     """
-    embedding = rival.net(seen).float()
-    target = goal[:, 1:] @ rival.decoys
+    embedding = surrogate.net(seen).float()
+    target = goal[:, 1:] @ surrogate.decoys
     way = own - target
     length = way.norm(dim=1).clamp_min(1e-6)
     origin = (own * way).sum(1) / length
-    limit = torch.where(goal[:, 0] > 0, torch.full_like(origin, rival.limit), -min(2 * TOWARDS * rival.margin, 1.0) * origin)
+    limit = torch.where(goal[:, 0] > 0, torch.full_like(origin, surrogate.limit), -min(2 * TOWARDS * surrogate.margin, 1.0) * origin)
     excess = (((embedding * way).sum(1) / length) - limit) / (origin - limit).clamp_min(0.05)
     return F.relu(excess) + BEYOND * excess, (embedding * own).sum(1)
 
@@ -208,23 +208,23 @@ def seen(image: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(drawn.rows) @ image @ torch.from_numpy(drawn.cols) + noise
 
 
-def drawn(rivals: Sequence[Rival], rng: np.random.Generator) -> list[Rival]:
+def drawn(surrogates: Sequence[Surrogate], rng: np.random.Generator) -> list[Surrogate]:
     """Those of one step: the two that ship, and two of the others."""
-    others = rivals[2:]
-    return [*rivals[:2], *(others[k] for k in rng.choice(len(others), min(2, len(others)), replace=False))]
+    others = surrogates[2:]
+    return [*surrogates[:2], *(others[k] for k in rng.choice(len(others), min(2, len(others)), replace=False))]
 
 
 def facing(
-    used: Sequence[Rival], image: Tensor, own: Sequence[Tensor], goal: Tensor, rng: np.random.Generator
+    used: Sequence[Surrogate], image: Tensor, own: Sequence[Tensor], goal: Tensor, rng: np.random.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean loss of the recognisers over a batch as they are shown it, and the mean cosine of each to the faces' own embeddings."""
     shown = seen(image, rng).contiguous(memory_format=torch.channels_last)
     losses, cosines = [], {}
     with mixed():
-        for rival, embedding in zip(used, own, strict=True):
-            lost, cosine = adversarial(rival, shown, embedding, goal)
+        for surrogate, embedding in zip(used, own, strict=True):
+            lost, cosine = adversarial(surrogate, shown, embedding, goal)
             losses.append(lost.float())
-            cosines[rival.name] = float(cosine.detach().mean())
+            cosines[surrogate.name] = float(cosine.detach().mean())
     return torch.stack(losses).mean(), cosines
 
 
@@ -247,7 +247,7 @@ def set_aside(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def outcome(
-    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, rivals: Sequence[Rival], witness: nn.Module, threshold: float
+    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, surrogates: Sequence[Surrogate], witness: nn.Module, threshold: float
 ) -> dict[str, Tensor]:
     """What came of crops ``original``, per figure and sample [N].
 
@@ -261,7 +261,7 @@ def outcome(
         "common": common(image - plain).expand(len(image)),
         "points_moved": points_moved(keypoints, image, plain).sqrt(),
     }
-    judged = [(rival.name, rival.net, rival.threshold) for rival in rivals]
+    judged = [(surrogate.name, surrogate.net, surrogate.threshold) for surrogate in surrogates]
     for name, embed, limit in (*judged, ("witness", witness, threshold)):
         found[f"past_{name}"] = ((embed(image) * embed(original)).sum(1) < limit).float()
     return found

@@ -1,4 +1,7 @@
-"""The commands that make engines from weights that people have: ``export KIND SOURCE -o DIR``. They need torch, which is imported late."""
+"""The commands that make engines from weights that people have: ``export KIND SOURCE -o DIR``. They need torch, which is imported late.
+
+The SDK's command line finds them by the entry point ``faceprotect_sdk.commands``, and imports nothing of this floor itself.
+"""
 
 from __future__ import annotations
 
@@ -67,15 +70,17 @@ def surrogate(
         _export("recogniser", str(model), output, "256", device_plan=device_plan, architecture=architecture, precision=precision, **named)
         return
     _free(output)
-    build = _ask("faceprotect_export.surrogates.surrogate").build_surrogate
-    unreadable = _ask("faceprotect_export.onnx_io.reader").OnnxReadError
+    _need_torch()
+    from faceprotect_export.onnx_io.reader import OnnxReadError
+    from faceprotect_export.surrogates.surrogate import build_surrogate
+
     specification = surrogate_specification(model, spec, **options)
     device = _gpu() if device_plan else None
     part = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")  # an engine is whole or not there
     try:
-        manifest = build(model, part, **specification, precision=precision)
+        manifest = build_surrogate(model, part, **specification, precision=precision)
         part.replace(output)
-    except unreadable as error:
+    except OnnxReadError as error:
         raise ExportError(f"{model}: {error}") from error
     except (ValueError, RuntimeError, RecogniserError, EngineError) as error:
         raise UsageError(f"{model}: cannot be made into a surrogate: {error}") from error
@@ -139,7 +144,9 @@ def clip(texts: tuple[str, ...], **options: Any) -> None:
     """CLIP's image tower (CLIPModel of transformers), and texts embedded once."""
     _export("clip", **options)
     if texts:
-        _ask("faceprotect_export.pretrained.clip").write_texts(options["source"], list(texts), options["output"] / "texts.npz")
+        from faceprotect_export.pretrained.clip import write_texts
+
+        write_texts(options["source"], list(texts), options["output"] / "texts.npz")
 
 
 @export.command()
@@ -179,14 +186,17 @@ def detector(model: Path, output: Path, **options: Any) -> None:
 def makeup(output: Path, **options: Any) -> None:
     """Train a look for --method makeup on the picture that shows it. Interrupted, the same command goes on."""
     _free(output)
-    module, parity = _ask("faceprotect_export.makeup.own_look"), _ask("faceprotect_export.build.folder").ParityError
+    _need_torch()
+    from faceprotect_export.build.folder import ParityError
+    from faceprotect_export.makeup.own_look import Wish, export_look
+
     for name in ("faces", "teachers"):
         if options[name] is not None and not options[name].exists():
             raise UsageError(f"{options[name]}: does not exist. Check --{name}")
     with click.progressbar(length=options["steps"], label="training", file=sys.stderr) as bar:
         try:
-            manifest = module.export_look(module.Wish(**options), output, lambda done, _: bar.update(done - bar.pos))
-        except (FileNotFoundError, ValueError, parity) as error:
+            manifest = export_look(Wish(**options), output, lambda done, _: bar.update(done - bar.pos))
+        except (FileNotFoundError, ValueError, ParityError) as error:
             raise ExportError(str(error)) from error
         except OSError as error:
             raise OutputError(f"{output}: cannot be written ({error.strerror or error}). Choose another -o") from error
@@ -196,7 +206,8 @@ def makeup(output: Path, **options: Any) -> None:
 def _export(kind: str, source: str, output: Path, size: str, device_plan: bool = False, **options: Any) -> None:
     _free(output)
     device = _gpu() if device_plan else None  # refused before the minutes that an export takes
-    common, kinds = _ask("faceprotect_export.pretrained.common"), _ask("faceprotect_export.pretrained.kinds")
+    _need_torch()
+    from faceprotect_export.pretrained import common, kinds
 
     def report(name: str, done: int, total: int) -> None:
         click.echo(f"{name}: engine {done + 1} of {total}", err=True)
@@ -266,12 +277,11 @@ def surrogate_specification(
     return {"spec": document, "templates": templates, "name": name or model.stem}
 
 
-def _ask(module: str) -> Any:
-    """A module of the floor above, which a plain installation cannot import."""
+def _need_torch() -> None:
+    """A plain installation has the commands but not what they run on."""
     try:
         for needed in ("torch", "onnx"):
             importlib.import_module(needed)
-        return importlib.import_module(module)
     except ImportError as error:
         raise FaceprotectError(
             f"exporting needs torch and onnx, and '{error.name}' is missing; run: pip install 'faceprotect-sdk[export]'"
