@@ -55,9 +55,7 @@ def seconds(work: Callable[[], object]) -> float:
 # Ceilings
 
 
-def operator_call(
-    kind: str, shapes: Sequence[Sequence[int]], out: Sequence[int], threads: int, **attributes: Any
-) -> Callable[[], object]:
+def operator_call(kind: str, shapes: Sequence[Sequence[int]], out: Sequence[int], threads: int, **attributes: Any) -> Callable[[], object]:
     """A call of one float32 operator in ONNX Runtime on the CPU; the second of its two inputs is a weight."""
     rng = np.random.default_rng(0)
     data, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)

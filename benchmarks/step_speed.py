@@ -1,6 +1,6 @@
 """The fused step engines against eager torch autograd, and beside each other, in turn, in one process: medians and ratios.
 
-    python benchmarks/step_speed.py --out benchmarks/results/step_speed.json
+python benchmarks/step_speed.py --out benchmarks/results/step_speed.json
 """
 
 from __future__ import annotations

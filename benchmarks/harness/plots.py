@@ -63,7 +63,7 @@ def heat_map(document: Document, recognisers: Sequence[str], out: Path) -> None:
     rows = -(-len(recognisers) // columns)
     size = (2 + (1 + 0.4 * len(keys)) * columns, 0.6 + (0.9 + 0.25 * len(variants)) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
-    for axis in axes.flat[len(recognisers):]:
+    for axis in axes.flat[len(recognisers) :]:
         axis.set_axis_off()
     for axis, recogniser in zip(axes.flat, recognisers, strict=False):
         values = np.array([[after_variant(document, k, v, recogniser) for k in keys] for v in variants])

@@ -80,9 +80,7 @@ class BaseEngine(ABC):
         """The engine itself, closed on leaving the block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Close, whether or not the block failed."""
         self.close()
 

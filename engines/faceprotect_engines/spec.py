@@ -43,9 +43,7 @@ class TensorSpec:
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of `shape` fits (dynamic dimensions match anything)."""
-        return len(shape) == len(self.shape) and all(
-            want is None or want == got for want, got in zip(self.shape, shape, strict=True)
-        )
+        return len(shape) == len(self.shape) and all(want is None or want == got for want, got in zip(self.shape, shape, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest stores it; empty optional fields are left out."""

@@ -68,14 +68,7 @@ class Store:
 
     def names(self) -> list[str]:
         """Sorted names of the engines under the roots (a folder counts when it has a manifest)."""
-        return sorted(
-            {
-                path.parent.name
-                for root in self.roots
-                for path in root.glob(f"*/{MANIFEST_NAME}")
-                if is_name(path.parent.name)
-            }
-        )
+        return sorted({path.parent.name for root in self.roots for path in root.glob(f"*/{MANIFEST_NAME}") if is_name(path.parent.name)})
 
     def folder(self, engine: str | Path) -> Path:
         """Folder of an engine given by name, or by the folder itself; raises EngineNotFound."""
@@ -87,8 +80,7 @@ class Store:
             return Path(engine)
         known = ", ".join(self.names()) or "none"
         raise EngineNotFound(
-            f"no engine '{engine}' (a name, or a folder with a {MANIFEST_NAME}); known here: {known}; "
-            "see: faceprotect-sdk engines list"
+            f"no engine '{engine}' (a name, or a folder with a {MANIFEST_NAME}); known here: {known}; see: faceprotect-sdk engines list"
         )
 
     def manifest(self, engine: str | Path) -> Manifest:

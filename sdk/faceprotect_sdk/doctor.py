@@ -104,10 +104,7 @@ def clashes(installed: dict[str, str]) -> list[Finding]:
         if len(present) > 1:
             remove = " ".join(present)
             level: Level = "error" if module == "onnxruntime" else "warning"
-            message = (
-                f"{' and '.join(present)} overwrite each other. "
-                f"Run: pip uninstall -y {remove} && pip install {present[0]}"
-            )
+            message = f"{' and '.join(present)} overwrite each other. Run: pip uninstall -y {remove} && pip install {present[0]}"
             findings.append(Finding(f"{module} clash", level, message))
     return findings
 

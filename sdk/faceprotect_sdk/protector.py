@@ -89,9 +89,7 @@ class Protector:
         """Itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Close; where an exception ends the block, calls that other threads have in flight are cancelled."""
         self.close(cancel=error is not None)
 
@@ -190,15 +188,11 @@ class Protector:
         def one(photo: PhotoLike, stop: threading.Event) -> ProtectResult:
             asked = cancel.is_set if isinstance(cancel, threading.Event) else cancel
             either = stop if asked is None else lambda: stop.is_set() or asked()
-            return self.protect(
-                photo, faces=faces, seed=seed, again=again, write_others=write_others, deadline=deadline, cancel=either
-            )
+            return self.protect(photo, faces=faces, seed=seed, again=again, write_others=write_others, deadline=deadline, cancel=either)
 
         return in_order(one, photos, whole("workers", workers, 1))
 
-    def encode(
-        self, result: ProtectResult, original: PhotoLike, container: str, quality: int = DEFAULT_QUALITY
-    ) -> ProtectResult:
+    def encode(self, result: ProtectResult, original: PhotoLike, container: str, quality: int = DEFAULT_QUALITY) -> ProtectResult:
         """A protected photo in another container or quality, scored anew: verdicts belong to the bytes that they were made on.
 
         ``result``: of :meth:`protect`, protected; ``original``: the photo that it was made from, with which the new bytes are compared.

@@ -72,9 +72,7 @@ def _into(photo: Photo, container: Container) -> Photo:
     return replace(photo, container=container, lossless=photo.lossless if same else container == "PNG", path=None)
 
 
-def _scored(
-    parts: Parts, faces: Sequence[FaceResult], original: Photo, data: bytes, quality: int
-) -> tuple[FaceResult, ...]:
+def _scored(parts: Parts, faces: Sequence[FaceResult], original: Photo, data: bytes, quality: int) -> tuple[FaceResult, ...]:
     """The faces with the verdicts, and the quality, of the new bytes."""
     first, second = original.rgb8(), load(data).rgb8()
     plain: NDArray[np.uint8] | None = None if original.lossless else load(encode(original, quality=quality)).rgb8()

@@ -119,9 +119,7 @@ class FaceSession:
         covered = not even_covered and is_covered(crop)
         anchors = [anchor(recogniser, pixels, face) for recogniser in panel]
         embeddings = {one.recogniser.name: one.embedding for one in anchors}
-        before = {
-            one.recogniser.name: similarity_at(one, written if written is not None else pixels) for one in anchors
-        }
+        before = {one.recogniser.name: similarity_at(one, written if written is not None else pixels) for one in anchors}
         references = {one.name: _unit(embeddings[one.name]) for one in searched}
         origins: dict[str, float] = {}
         decoy, decoy_anchors = None, {}

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from conftest import Bench
 
 
-
 def rates(document: dict[str, Any], key: str) -> list[float]:
     return [e["protected"] for r in document["methods"][key]["recognisers"].values() for e in r["verification"]]
 

@@ -66,9 +66,7 @@ def export_step(folder: Path, directions: Any, positional: bool, as_dict: bool) 
     args, kwargs = (tuple(zeros.values()), {}) if positional else ((), zeros)
     torch.export.save(torch.export.export(Step(), args, kwargs), folder / "model.pt2")
     manifest = read_manifest(folder)
-    write_manifest(
-        folder, type(manifest)(**{**vars(manifest), "files": {**manifest.files, "torch": FileEntry("model.pt2")}})
-    )
+    write_manifest(folder, type(manifest)(**{**vars(manifest), "files": {**manifest.files, "torch": FileEntry("model.pt2")}}))
 
 
 @pytest.mark.parametrize(("positional", "as_dict"), [(True, False), (False, True)])

@@ -64,9 +64,7 @@ def test_formulas_are_as_documented(tmp_path: Path) -> None:
     np.testing.assert_array_equal(eye, np.eye(3)[None])
 
 
-@pytest.mark.parametrize(
-    "recipe", [{}, {"shape": [2, 3]}, {"shape": [2, 4], "eye": 1}, {"file": "../x.npy"}, {"file": "none.npy"}]
-)
+@pytest.mark.parametrize("recipe", [{}, {"shape": [2, 3]}, {"shape": [2, 4], "eye": 1}, {"file": "../x.npy"}, {"file": "none.npy"}])
 def test_malformed_golden_input_is_corrupt(tmp_path: Path, recipe: dict[str, Any]) -> None:
     with pytest.raises(EngineCorrupt):
         golden_input(TensorSpec("x", "float32", (None, 3)), recipe, tmp_path)

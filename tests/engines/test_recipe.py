@@ -210,9 +210,7 @@ def test_the_way_to_a_limit_is_counted_from_the_origin(bench: Bench) -> None:
 def test_free_descent_is_plain_gradient_descent(bench: Bench) -> None:
     """Without a constraint, with fixed weights: x <- x - lr (2 p x - sum a_k), n times."""
     inputs = {name: name for name in ("original", "weights", "penalty_weight")}
-    recipe = changed(
-        constraint=None, steps=7, inputs=inputs, optimiser={"name": "gradient_descent", "learning_rate": 0.1}
-    )
+    recipe = changed(constraint=None, steps=7, inputs=inputs, optimiser={"name": "gradient_descent", "learning_rate": 0.1})
     arrays = {"weights": np.ones(2, np.float32), "penalty_weight": np.full(1, 3, np.float32)}
     result = bench.run(recipe, arrays=arrays)
     expected = np.zeros(IMAGE)

@@ -168,7 +168,12 @@ def test_the_recipe_over_chains_is_the_recipe_over_the_whole_model(pipeline: Pat
     codes |= {f"embedding_{step}": levels["embedding"] for step in range(3)}
     plain = DiffusionPlain(decode)(**codes)
     space = SearchSpace(
-        "diffusion", decode, [codes], {}, {}, term_inputs=[{name: plain[name] for name in decode.price_inputs}],
+        "diffusion",
+        decode,
+        [codes],
+        {},
+        {},
+        term_inputs=[{name: plain[name] for name in decode.price_inputs}],
         shares=(0.5, 0.01, 0.2, 1.0),
     )
     step = shipped_step_recipe(space, Sources(Path("weights"), (image,)))

@@ -117,9 +117,7 @@ def test_a_network_that_is_misread_is_refused(model: Path, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("options", ["--size 40", "--size 56 --name (1)", "--size 56 --template moon"])
-def test_what_cannot_be_exported_is_a_usage_error(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str
-) -> None:
+def test_what_cannot_be_exported_is_a_usage_error(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str) -> None:
     code = main(["export", "surrogate", str(model), "-o", str(tmp_path / "engine"), "--threshold", "0.3", *options.split()])
     assert code == 2
     assert "cannot be made into a surrogate" in capsys.readouterr().err

@@ -152,7 +152,9 @@ def test_searches_go_on_from_a_student_on_recognisers_that_need_not_ship(crops: 
     for change in found.values():
         penalty = surrogates.penalty_of((photos + change).clamp(0, 1), photos)
         assert penalty.tolist() == pytest.approx([strength_of(recipe_of("latent"), "medium").budget] * 2, rel=0.15)
-    assert float(surrogates.unlike(found["searched"], found["begun"]).max()) < float(surrogates.unlike(found["alone"], found["begun"]).min())
+    assert float(surrogates.unlike(found["searched"], found["begun"]).max()) < float(
+        surrogates.unlike(found["alone"], found["begun"]).min()
+    )
     known = surrogates.read_surrogates(Sources(WEIGHTS, ()), teachers, 2.0)[0]
     assert [one.name for one in known] == ["dlib-resnet", "student-conv", "teacher"]
     with torch.no_grad():

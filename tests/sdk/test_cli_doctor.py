@@ -41,9 +41,7 @@ def test_doctor_says_what_there_is_to_compute_on() -> None:
     assert all(finding.level != "error" for finding in found.values())
 
 
-def test_a_user_without_a_home_is_told_what_to_set(
-    capsys: pytest.CaptureFixture[str], png: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_a_home_is_told_what_to_set(capsys: pytest.CaptureFixture[str], png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 

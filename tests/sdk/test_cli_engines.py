@@ -20,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("toy_cli")
 def test_engines_commands(capsys: pytest.CaptureFixture[str], zoo: Path) -> None:
     code, documents, _ = run(capsys, "engines", "list", "--json")
     assert code == 0
-    assert {"name": "toy-judge", "role": "judge"}.items() <= next(
-        d for d in documents if d["name"] == "toy-judge"
-    ).items()
+    assert {"name": "toy-judge", "role": "judge"}.items() <= next(d for d in documents if d["name"] == "toy-judge").items()
     assert run(capsys, "engines", "verify")[0] == 0
     assert main(["engines", "path", "toy-a"]) == 0
     assert capsys.readouterr().out.strip() == str(zoo / "toy-a")
@@ -112,9 +110,7 @@ def test_export_without_torch_says_what_to_install(
     model = tmp_path / "net.onnx"
     model.write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "torch", None)
-    code, _, error = run(
-        capsys, "export", "surrogate", model, "-o", tmp_path / "out", "--size", 112, "--threshold", 0.3
-    )
+    code, _, error = run(capsys, "export", "surrogate", model, "-o", tmp_path / "out", "--size", 112, "--threshold", 0.3)
     assert code == 1
     assert "faceprotect-sdk[export]" in error
     assert not (tmp_path / "out").exists()

@@ -24,9 +24,7 @@ from faceprotect_sdk import Photo, Protector, ProtectResult
 pytestmark = pytest.mark.usefixtures("toy_cli")
 
 
-def test_interrupted_in_a_batch(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_in_a_batch(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from faceprotect_sdk.cli.files import ProtectFiles
 
     second = tmp_path / "second.png"
@@ -46,9 +44,7 @@ def test_interrupted_in_a_batch(
     assert sorted(folder(tmp_path)) == ["me.png", "me_protected.png", "second.png"]
 
 
-def test_disk_full_leaves_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_full_leaves_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -84,9 +80,7 @@ def test_devices_and_engines_that_are_not_there(
     assert list(folder(tmp_path)) == ["me.png"]
 
 
-def test_what_nobody_foresaw_ends_one_input_only(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, png: Path
-) -> None:
+def test_what_nobody_foresaw_ends_one_input_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, png: Path) -> None:
     second = png.with_name("two.png")
     shutil.copy(png, second)
     honest = Protector.protect

@@ -36,9 +36,7 @@ def _jpeg() -> bytes:
     return buffer.getvalue()
 
 
-BOMB = (
-    b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)) + _chunk(b"IDAT", b"")
-)
+BOMB = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)) + _chunk(b"IDAT", b"")
 
 
 @pytest.mark.parametrize(
@@ -52,9 +50,7 @@ BOMB = (
         ("animated.png", _animated(), "still image"),
     ],
 )
-def test_unreadable_inputs(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, data: bytes, says: str
-) -> None:
+def test_unreadable_inputs(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, data: bytes, says: str) -> None:
     place = tmp_path / "in"
     place.mkdir()
     (place / name).write_bytes(data)

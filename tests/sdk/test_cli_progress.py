@@ -89,9 +89,7 @@ def test_a_line_for_every_photo_without_a_terminal(tmp_path: Path, capsys: pytes
     assert run(capsys, "protect", *photos, "--force", "--quiet", "--json", *QUIET)[2] == ""
 
 
-def test_check_and_benchmark_say_that_they_work(
-    png: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_and_benchmark_say_that_they_work(png: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _terminal(monkeypatch)
     assert main(["check", str(png), str(png), "--json", *QUIET]) == 6
     assert main(["benchmark", "--engine", "face-encoder", "--repeat", "3", "--device", "cpu", "--json"]) == 0

@@ -70,9 +70,7 @@ def test_nothing_is_replaced_without_force(capsys: pytest.CaptureFixture[str], p
     assert png.read_bytes() == before
 
 
-def test_still_matched_writes_nothing_that_looks_protected(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path
-) -> None:
+def test_still_matched_writes_nothing_that_looks_protected(capsys: pytest.CaptureFixture[str], tmp_path: Path, png: Path) -> None:
     stubborn = toy_zoo.make_judge(tmp_path / "stubborn", 77, threshold=-1.0)
     code, (document,), _ = run(capsys, "protect", png, "--judge", stubborn, "--json", *QUIET)
     assert code == 6

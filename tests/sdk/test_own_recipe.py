@@ -83,7 +83,7 @@ def test_what_states_no_strengths_takes_those_of_the_caller(own: Path, store: St
     document = json.loads((own / "recipe.json").read_text())
     del document["strengths"]
     write(own, document)
-    with pytest.raises(UsageError, match='\'mine\' states no "strengths"'):
+    with pytest.raises(UsageError, match="'mine' states no \"strengths\""):
         Protector(own, store=store, **SETTINGS)
     with Protector(own, store=store, strength=Strength(0.0, 1e-3), **SETTINGS) as protector:
         assert protector.protect(pixels).faces

@@ -236,17 +236,10 @@ def test_animations_are_refused(kind: str) -> None:
 
 def test_bombs_are_refused_before_they_are_decoded() -> None:
     header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
-    bomb = (
-        b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + _chunk(b"IEND", b"")
-    )
+    bomb = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + _chunk(b"IEND", b"")
     with pytest.raises(UnreadableInput, match="megapixels"):
         load(bomb)
-    smaller = bomb.replace(
-        _chunk(b"IHDR", header), _chunk(b"IHDR", struct.pack(">IIBBBBB", 11000, 10000, 8, 2, 0, 0, 0))
-    )
+    smaller = bomb.replace(_chunk(b"IHDR", header), _chunk(b"IHDR", struct.pack(">IIBBBBB", 11000, 10000, 8, 2, 0, 0, 0)))
     with pytest.raises(UnreadableInput, match="110 megapixels"):
         load(smaller)
 

@@ -26,8 +26,6 @@ def test_psnr_and_ssim_agree_with_scikit_image() -> None:
         use_sample_covariance=False,
     )
     assert ssim(first, second) == pytest.approx(expected, abs=1e-4)
-    assert psnr(first, second) == pytest.approx(
-        metrics.peak_signal_noise_ratio(first, second, data_range=1.0), abs=1e-3
-    )
+    assert psnr(first, second) == pytest.approx(metrics.peak_signal_noise_ratio(first, second, data_range=1.0), abs=1e-3)
     assert ssim(first, first) == pytest.approx(1.0)
     assert psnr(first, first) == 100.0

@@ -18,7 +18,7 @@ from harness.command import command, surroundings
 CALLS = "network,openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat"
 #: What continuous integration sets, and libraries take for a wish to be left alone.
 NOT_A_PERSONS = ("CI", "GITHUB_ACTIONS", "DO_NOT_TRACK", "PYTEST_CURRENT_TEST", "FACEPROTECT_CACHE", "XDG_CACHE_HOME", "MPLCONFIGDIR")
-_WRITES = re.compile(r'(?:O_WRONLY|O_RDWR|O_CREAT)')
+_WRITES = re.compile(r"(?:O_WRONLY|O_RDWR|O_CREAT)")
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SPEAKS = re.compile(r"AF_INET6?\b|AF_NETLINK|AF_PACKET")
 

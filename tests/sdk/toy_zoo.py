@@ -72,8 +72,7 @@ class Graph:
 
 def _specs(tensors: dict[str, tuple]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name, "float32", tuple(size if isinstance(size, int) else None for size in shape))
-        for name, shape in tensors.items()
+        TensorSpec(name, "float32", tuple(size if isinstance(size, int) else None for size in shape)) for name, shape in tensors.items()
     )
 
 

@@ -50,9 +50,7 @@ class _Noise:
         self.latent, self.embedding, self.maps = (engine.spec.input(name) for name in ("latent", "embedding", "maps"))
         self._nothing = {tensor.name: _zeros(tensor) for tensor in engine.spec.inputs}
 
-    def __call__(
-        self, outputs: Collection[str], latent: Array, time: Array, embedding: Array, **further: Array
-    ) -> dict[str, Array]:
+    def __call__(self, outputs: Collection[str], latent: Array, time: Array, embedding: Array, **further: Array) -> dict[str, Array]:
         feeds = {**self._nothing, "latent": latent, "time": np.ravel(time), "embedding": embedding, **further}
         return self.engine.run(feeds, outputs)
 
@@ -81,9 +79,7 @@ class InversionChain(_Chain):
     times [N]: those that the denoiser is asked at; moves [2N]: DDIM factors of latent and noise, step by step.
     """
 
-    def __init__(
-        self, name: str, encoder: Engine, noise: Engine, times: Sequence[float], moves: Sequence[float], empty: Array
-    ) -> None:
+    def __init__(self, name: str, encoder: Engine, noise: Engine, times: Sequence[float], moves: Sequence[float], empty: Array) -> None:
         """Read the links' specs; nothing runs."""
         self._encoder, self._noise, self._times, self._moves = encoder, _Noise(noise), times, moves
         self._empty = fixed(np.asarray(empty, np.float32))

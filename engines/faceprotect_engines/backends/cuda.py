@@ -153,4 +153,3 @@ def _load(folders: Sequence[Path]) -> Any:
         except OSError:
             continue
     raise DeviceUnavailable("the CUDA runtime (libcudart) is not there; install the GPU's driver and CUDA, see: faceprotect-sdk doctor")
-

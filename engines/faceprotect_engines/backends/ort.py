@@ -94,9 +94,7 @@ class BoundOrtEngine(OrtEngine):
         value = importlib.import_module("onnxruntime").OrtValue
         self._binding = session.io_binding()
         self._there: dict[str, weakref.ref[Array]] = {}
-        self._values = {
-            tensor.name: value.ortvalue_from_numpy(tensor.zeros(), device, 0) for tensor in (*spec.inputs, *spec.outputs)
-        }
+        self._values = {tensor.name: value.ortvalue_from_numpy(tensor.zeros(), device, 0) for tensor in (*spec.inputs, *spec.outputs)}
         for tensor in spec.inputs:
             self._binding.bind_ortvalue_input(tensor.name, self._values[tensor.name])
         for tensor in spec.outputs:
@@ -258,8 +256,7 @@ def _check_signature(manifest: Manifest, session: Any) -> None:
         if set(found) != {tensor.name for tensor in described}:
             names = ", ".join(tensor.name for tensor in described)
             raise EngineCorrupt(
-                f"engine '{manifest.name}': graph has the {kind}s {', '.join(found)}, its manifest {names}; "
-                "export it again"
+                f"engine '{manifest.name}': graph has the {kind}s {', '.join(found)}, its manifest {names}; export it again"
             )
         for tensor in described:
             _check_tensor(manifest.name, kind, tensor, found[tensor.name])
@@ -269,8 +266,7 @@ def _check_tensor(engine: str, kind: str, tensor: TensorSpec, actual: Any) -> No
     dtype = _DTYPES.get(actual.type, actual.type)
     sizes = list(actual.shape or ())
     fits = len(sizes) == len(tensor.shape) and all(
-        want is None or not isinstance(size, int) or size == want
-        for want, size in zip(tensor.shape, sizes, strict=True)
+        want is None or not isinstance(size, int) or size == want for want, size in zip(tensor.shape, sizes, strict=True)
     )
     if dtype != tensor.dtype or (kind == "input" and not fits):
         raise EngineCorrupt(

@@ -250,5 +250,3 @@ def _log(trt: Any) -> Any:
                 self.messages.append(message)
 
     return Log()
-
-

@@ -159,4 +159,3 @@ def _origin(evaluator: Evaluator, plan: ConstraintPlan, limit: Array) -> Array |
 def arrays_of(evaluator: Evaluator, found: Found) -> Mapping[str, Array]:
     """The best variable and what the recipe keeps of its look."""
     return {evaluator.stage.array: found.best.variable, **evaluator.kept(found.best.outputs)}
-

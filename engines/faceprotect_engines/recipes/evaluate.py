@@ -181,8 +181,7 @@ class Evaluator:
         if self.stage.bounds is None:
             return None
         low, high = (
-            gather({"bounds": side}, self.arrays, self.where)["bounds"] if isinstance(side, str) else side
-            for side in self.stage.bounds
+            gather({"bounds": side}, self.arrays, self.where)["bounds"] if isinstance(side, str) else side for side in self.stage.bounds
         )
         return low, high
 

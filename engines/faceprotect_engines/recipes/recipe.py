@@ -128,9 +128,7 @@ def _constants(plan: Recipe, engines: Callable[[str], Engine], arrays: Mapping[s
     }
 
 
-def _run_map(
-    stage: MapStage, engines: Callable[[str], Engine], arrays: Mapping[str, Array], index: int
-) -> dict[str, Array]:
+def _run_map(stage: MapStage, engines: Callable[[str], Engine], arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
     engine = engines(stage.engine)
     for output in stage.outputs:
         engine.spec.output(output)

@@ -254,9 +254,7 @@ def _until(stage: Mapping[str, Any], where: str) -> dict[str, float]:
 
 
 def _constants(document: Any) -> dict[str, Array | InputZeros]:
-    return {
-        name: _constant(value, f"recipe, constants, {name}") for name, value in check.mapping(document, "recipe, constants").items()
-    }
+    return {name: _constant(value, f"recipe, constants, {name}") for name, value in check.mapping(document, "recipe, constants").items()}
 
 
 def _constant(value: Any, where: str) -> Array | InputZeros:

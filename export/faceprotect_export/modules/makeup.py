@@ -121,9 +121,7 @@ class MakeupProtect(nn.Module):
         changes = mask * changeable(masks)
         return made, changes, changes * (1 - coloured)
 
-    def forward(
-        self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor, unseen: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, original: Tensor, mask: Tensor, budget: Tensor, goal: Tensor, look: Tensor, unseen: Tensor) -> dict[str, Tensor]:
         """Original [N, 3, S, S] RGB 0..1, mask [N, 1, S, S], budget [N], goal [N, G], look [N, L]: one of its numbers is 1.
 
         ``unseen`` [N, 3, S, S]: the difference that the student as it is makes of the face without makeup; hair, glasses, teeth and

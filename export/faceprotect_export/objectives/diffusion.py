@@ -91,9 +91,7 @@ class DiffusionDecode(Decode):
             caught.append(maps if followed else [one.detach() for one in maps])
         return latent, caught
 
-    def mapped(
-        self, latent: Tensor, offset: Tensor, times: Tensor, moves: Tensor, **given: Tensor
-    ) -> tuple[Tensor, list[list[Tensor]]]:
+    def mapped(self, latent: Tensor, offset: Tensor, times: Tensor, moves: Tensor, **given: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """The image and the maps per step."""
         latent, caught = self.denoised(latent + offset, times, moves, [given[name] for name in self.embeddings])
         return self.model.codec.decode(latent), caught  # type: ignore[operator]

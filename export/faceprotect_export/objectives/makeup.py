@@ -127,9 +127,7 @@ def made_up(image: Tensor, points: Tensor, reference: Palette, bare: Palette) ->
 
 def pixel_loss(image: Tensor, target: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
     """Weighted L1 distance to the histogram-matched picture, region by region."""
-    return sum(
-        (weight * (masks[name] * (image - target)).abs().mean() for name, weight in REGION_WEIGHTS.items()), image.new_zeros(())
-    )
+    return sum((weight * (masks[name] * (image - target)).abs().mean() for name, weight in REGION_WEIGHTS.items()), image.new_zeros(()))
 
 
 def histogram_distance(image: Tensor, points: Tensor, wanted: Mapping[str, Tensor]) -> dict[str, float]:

@@ -120,9 +120,7 @@ class SearchStep(nn.Module):
     that has an attribute ``weight_names`` is called with those keyword arguments.
     """
 
-    def __init__(
-        self, decode: Decode, surrogates: dict[str, nn.Module], terms: dict[str, Term] | None = None, crop: int = CROP
-    ) -> None:
+    def __init__(self, decode: Decode, surrogates: dict[str, nn.Module], terms: dict[str, Term] | None = None, crop: int = CROP) -> None:
         """``crop``: side of the crops."""
         super().__init__()
         self.decode = decode

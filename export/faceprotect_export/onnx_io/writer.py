@@ -146,9 +146,7 @@ class _Builder:
         if (name, dtype) not in self._casts:
             if tensor_of(argument).dtype == torch.int8 and dtype == torch.float32:
                 # The same numbers as a Cast; TensorRT takes a constant of bytes in front of nothing else.
-                self._casts[name, dtype] = self.emit(
-                    "DequantizeLinear", [name, self.constant(np.float32(1.0)), self.constant(np.int8(0))]
-                )
+                self._casts[name, dtype] = self.emit("DequantizeLinear", [name, self.constant(np.float32(1.0)), self.constant(np.int8(0))])
             else:
                 self._casts[name, dtype] = self.emit("Cast", [name], to=_TYPES[dtype])
         return self._casts[name, dtype]

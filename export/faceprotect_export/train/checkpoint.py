@@ -31,9 +31,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in tensors.items()}, metadata
 
 
-def training_state(
-    model: nn.Module, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+def training_state(model: nn.Module, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Flat tensors of a model, its Adam state and its running average, to go on exactly where a run was stopped."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
     state.update({f"average.{k}": v for k, v in (average or {}).items()})

@@ -203,7 +203,13 @@ def main(
     first = trainer.resume(out)
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
-    facts = {"seed": seed, "data": [p.stem for p in crops], "recognisers": [one.name for one in surrogates], "steps": steps, **asdict(prices)}
+    facts = {
+        "seed": seed,
+        "data": [p.stem for p in crops],
+        "recognisers": [one.name for one in surrogates],
+        "steps": steps,
+        **asdict(prices),
+    }
     facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:

@@ -194,7 +194,14 @@ def train_looks(
     torch.manual_seed(seed + first)  # a resumed run must not repeat the noise of the one before
     rng = np.random.default_rng([seed, first])
     numbers = np.arange(1) if goal == "dodge" else np.arange(1, len(goals))
-    known_facts = {"seed": seed, "recognisers": [one.name for one in surrogates], "steps": steps, "goals": goals, "goal": goal, **(facts or {})}
+    known_facts = {
+        "seed": seed,
+        "recognisers": [one.name for one in surrogates],
+        "steps": steps,
+        "goals": goals,
+        "goal": goal,
+        **(facts or {}),
+    }
     known_facts["learnt_from"] = sorted(learnt_from)
 
     def step(number: int) -> dict[str, float]:

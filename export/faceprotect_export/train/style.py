@@ -211,7 +211,8 @@ class Trainer:
 @click.option("--teachers", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Further ones, with an fr.json.")
 @click.option("--only", multiple=True, help="Names of teachers.")
 @click.option(
-    "--witness", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--witness",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A student for the curve alone.  [default: --student, which is in the loss]",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path))

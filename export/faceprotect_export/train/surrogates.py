@@ -247,7 +247,13 @@ def set_aside(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def outcome(
-    image: Tensor, original: Tensor, plain: Tensor, keypoints: nn.Module, surrogates: Sequence[Surrogate], witness: nn.Module, threshold: float
+    image: Tensor,
+    original: Tensor,
+    plain: Tensor,
+    keypoints: nn.Module,
+    surrogates: Sequence[Surrogate],
+    witness: nn.Module,
+    threshold: float,
 ) -> dict[str, Tensor]:
     """What came of crops ``original``, per figure and sample [N].
 

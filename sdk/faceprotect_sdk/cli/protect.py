@@ -53,59 +53,97 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 @click.command(cls=NamesFormats, help=_HELP)
 @click.argument("photos", nargs=-1, required=True, type=FILE)
 @option(
-    WRITTEN, "-o", "--output", type=PLACE, metavar="FILE|FOLDER/",
+    WRITTEN,
+    "-o",
+    "--output",
+    type=PLACE,
+    metavar="FILE|FOLDER/",
     help="A file (for one photo), a folder, which is made if it is missing, or - for standard output (one photo; the report goes to "
     "stderr).  [default: PHOTO_protected.EXT beside the photo; standard output for standard input]",
 )
 @option(WRITTEN, "-r", "--recursive", is_flag=True, help="Take the photos in folders among PHOTOS, and below.")
 @option(WRITTEN, "--force", is_flag=True, help="Replace an output that exists.")
 @option(
-    WRITTEN, "--write-others", is_flag=True,
+    WRITTEN,
+    "--write-others",
+    is_flag=True,
     help="Where some faces are protected and others stay matched: write the photo with those others as they were, as NAME_partly.EXT.",
 )
 @option(
-    WRITTEN, "--keep-unconfirmed", is_flag=True,
+    WRITTEN,
+    "--keep-unconfirmed",
+    is_flag=True,
     help="Write a photo that is still matched too, as NAME_unconfirmed.EXT. It is no protected photo.",
 )
 @option(
-    WRITTEN, "--sheet", type=PLACE, metavar="FILE|FOLDER/",
+    WRITTEN,
+    "--sheet",
+    type=PLACE,
+    metavar="FILE|FOLDER/",
     help="Also draw every face before, after and the difference, with what each recogniser says: a PNG or JPEG by its name, or a folder. "
     "It is drawn, and says so, where the photo is still matched, too.",
 )
 @option(
-    WRITTEN, "--quality", type=click.IntRange(1, 100), metavar="1..100", default=95, show_default=True,
+    WRITTEN,
+    "--quality",
+    type=click.IntRange(1, 100),
+    metavar="1..100",
+    default=95,
+    show_default=True,
     help="Of JPEG, AVIF, HEIC and lossy WebP.",
 )
 @option(
-    WRITTEN, "--again", is_flag=True,
+    WRITTEN,
+    "--again",
+    is_flag=True,
     help="Also take photos that are marked as protected, or named like outputs. It may lead back to the person: give originals.",
 )
 @option(
-    HOW, "--strength", type=click.Choice(STRENGTHS), default="medium", show_default=True,
+    HOW,
+    "--strength",
+    type=click.Choice(STRENGTHS),
+    default="medium",
+    show_default=True,
     help="How much change people may see, at most, and how many of them three strong recognisers that were not searched on then lose. "
     "Change in SSIMULACRA2 (70: barely noticed, 50: slightly annoying), people on average: low 72, 58 %; medium 59, 92 %; high 43, 100 % "
     "(auto with SFace, 16 people). At medium it is seen on every face beside the original: look before you upload.",
 )
 @option(HOW, "--method", cls=MethodOption)
 @option(
-    HOW, "--goal", type=click.Choice(["dodge", "decoy"]), default="dodge", show_default=True,
+    HOW,
+    "--goal",
+    type=click.Choice(["dodge", "decoy"]),
+    default="dodge",
+    show_default=True,
     help="dodge: away from oneself. decoy: towards a face that belongs to nobody, too.",
 )
 @option(HOW, "--decoy", metavar="NAME", help="Of --goal decoy: which face, one of 1 to 6.  [default: per face the one least like it]")
 @option(
-    HOW, "--look", metavar="NAME|DIR",
+    HOW,
+    "--look",
+    metavar="NAME|DIR",
     help="Of a method with looks: one that 'engines list' names, or the folder of yours (export makeup).  [default: its first]",
 )
 @option(
-    HOW, "--time-budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    HOW,
+    "--time-budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
     help="For all searches of a photo; what is found by then is scored and, if it is enough, written.  [default: no limit]",
 )
 @option(
-    HOW, "--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True,
+    HOW,
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
     help="Of what the search draws: the same seed gives the same bytes (without a time budget).",
 )
 @option(
-    HOW, "--even-covered", is_flag=True,
+    HOW,
+    "--even-covered",
+    is_flag=True,
     help="Also change faces that seem to be covered by a mask or a hand, which is painted over then.  [default: they are left as they are]",
 )
 @option(HOW, "--engines", type=FILE, metavar="DIR", help="Look for engines there first: what export diffusion has made.")
@@ -154,9 +192,7 @@ def _check_output(output: Destination | None, photos: Sequence[Path], to_stdout:
         for_several(output, "-o")
 
 
-def _protect_one(
-    job: Any, photo: Path, line: ProgressLine, *, words: bool, to_stdout: bool, sheet: bool
-) -> tuple[int, dict[str, Any]]:
+def _protect_one(job: Any, photo: Path, line: ProgressLine, *, words: bool, to_stdout: bool, sheet: bool) -> tuple[int, dict[str, Any]]:
     """Exit code and JSON object of one photo; with ``words``, the report as text, too."""
     line.start(str(photo))
     made = job.protect(photo, line.update)

@@ -131,9 +131,7 @@ def show_faces(photo: Path, faces: Sequence[Face]) -> None:
         click.echo(f"  {index + 1}: box {box(face.box)}, score {face.score:.2f}")
 
 
-def guarded(
-    name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None
-) -> int:
+def guarded(name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: bool, line: ProgressLine | None = None) -> int:
     """Run the work of one input; a failure becomes its exit code, so that a batch can go on."""
     try:
         code, document = work()

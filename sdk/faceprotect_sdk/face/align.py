@@ -21,9 +21,7 @@ Matrix = NDArray[np.float64]
 
 CROP = 256
 _BAND = 1 << 20  # pixels rendered at a time
-ARCFACE_112: Points = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+ARCFACE_112: Points = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 # Eyes 64 px apart in 256, as in FFHQ-style crops, which leaves every template a margin inside the crop.
 CANONICAL_POINTS: Points = (ARCFACE_112 - [55.9133, 51.59885]) * 1.816 + [128.0, 118.0]
 
@@ -132,9 +130,7 @@ def invert(transform: Matrix) -> Matrix:
     return np.asarray(np.linalg.inv(np.vstack([transform, [0.0, 0.0, 1.0]]))[:2])
 
 
-def aligned_crop(
-    photo: NDArray[np.uint8] | NDArray[np.float32], points: Points, size: int = CROP
-) -> NDArray[np.float32]:
+def aligned_crop(photo: NDArray[np.uint8] | NDArray[np.float32], points: Points, size: int = CROP) -> NDArray[np.float32]:
     """Canonical crop of one face.
 
     ``photo``: RGB, HWC, uint8 0..255 or float32 0..1. Returns float32 RGB NCHW [1, 3, size, size] in 0..1. Large faces

@@ -55,9 +55,7 @@ class Face:
         return max(self.box[2] - self.box[0], 0.0) * max(self.box[3] - self.box[1], 0.0)
 
 
-def detect(
-    photo: NDArray[np.uint8], engine: Engine, *, threshold: float = 0.5, longest_side: int = 640
-) -> tuple[Face, ...]:
+def detect(photo: NDArray[np.uint8], engine: Engine, *, threshold: float = 0.5, longest_side: int = 640) -> tuple[Face, ...]:
     """Faces of a photo, largest first.
 
     ``photo``: uint8 RGB [H, W, 3]. ``engine``: the ``face-detector`` engine. The photo is shrunk to ``longest_side``

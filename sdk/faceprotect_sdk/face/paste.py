@@ -85,9 +85,7 @@ def support(mask: NDArray[np.float32], points: Points, height: int, width: int) 
     return allowed
 
 
-def paste(
-    pixels: Pixels, difference: NDArray[np.float32], mask: NDArray[np.float32], points: Points, *, grey: bool = False
-) -> Pixels:
+def paste(pixels: Pixels, difference: NDArray[np.float32], mask: NDArray[np.float32], points: Points, *, grey: bool = False) -> Pixels:
     """Add a difference to a photo.
 
     ``pixels``: RGB [H, W, 3] uint8 or uint16, not modified. ``difference``: [3, 256, 256] or [1, 3, 256, 256] float32,
@@ -100,9 +98,7 @@ def paste(
     return result
 
 
-def paste_into(
-    pixels: Pixels, difference: NDArray[np.float32], mask: NDArray[np.float32], points: Points, *, grey: bool = False
-) -> None:
+def paste_into(pixels: Pixels, difference: NDArray[np.float32], mask: NDArray[np.float32], points: Points, *, grey: bool = False) -> None:
     """The same in place: ``pixels`` themselves are changed, which may be a view."""
     region = region_of(points, *pixels.shape[:2])
     if region is None:

@@ -98,9 +98,7 @@ def _report(progress: ProgressCallback | None, face: int, faces: int, recogniser
         progress(Progress("compare", face, faces, number, recognisers))
 
 
-def _places(
-    face: Face, first: tuple[int, ...], second: tuple[int, ...], others: Sequence[Face]
-) -> tuple[list[Face], Face | None]:
+def _places(face: Face, first: tuple[int, ...], second: tuple[int, ...], others: Sequence[Face]) -> tuple[list[Face], Face | None]:
     """Where the face may lie in the second photo: the same place (scaled), and where the detector finds it.
 
     The second photo may be the first in another of four turns: the place is carried along. Where the detector does not find

@@ -40,9 +40,7 @@ def anchor(recogniser: Recogniser, pixels: NDArray[np.uint8], face: Face) -> Anc
     return Anchor(recogniser, place, recogniser.embed(pixels, place))
 
 
-def similarity_at(
-    original: Anchor, pixels: NDArray[np.uint8], found: Sequence[Face] = (), *, same_place: bool = True
-) -> float:
+def similarity_at(original: Anchor, pixels: NDArray[np.uint8], found: Sequence[Face] = (), *, same_place: bool = True) -> float:
     """Largest similarity to the original over several cuts of another photo.
 
     ``found``: where a detector sees faces there. ``same_place``: also at the original's own place, in a photo of the
@@ -75,11 +73,7 @@ def verdict(
 
 def shipped_judges(room: EnginePool) -> list[Recogniser]:
     """Engines of the store with the role "judge": kept out of every search."""
-    return [
-        EngineRecogniser(room(name), room.manifest(name))
-        for name in room.store.names()
-        if room.manifest(name).role == "judge"
-    ]
+    return [EngineRecogniser(room(name), room.manifest(name)) for name in room.store.names() if room.manifest(name).role == "judge"]
 
 
 def shipped_surrogates(room: EnginePool, notes: list[str]) -> list[Recogniser]:

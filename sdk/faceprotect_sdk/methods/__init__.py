@@ -47,7 +47,7 @@ def strength_of(method: Recipe, strength: str | Strength) -> Strength:
         return strength
     stated = method.method.strengths
     if not stated:
-        raise UsageError(f'\'{method.name}\' states no "strengths"', hint="Add them to its recipe, or give a Strength of your own")
+        raise UsageError(f"'{method.name}' states no \"strengths\"", hint="Add them to its recipe, or give a Strength of your own")
     if strength not in stated:
         raise UsageError(f"there is no strength '{strength}'; choose one of: {', '.join(stated)}")
     return Strength(stated[strength].margin, stated[strength].budget)

@@ -23,6 +23,7 @@ from faceprotect_sdk.photo.reading import load
 
 FOLDER = "decoys"
 
+
 @dataclass(frozen=True)
 class Decoy:
     """A synthetic face: ``pixels`` uint8 RGB [256, 256, 3], aligned."""
