@@ -128,15 +128,21 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
     }
     one = {
         "stages.0.outputs": {"level_2": "latent", "embedding": "embedding"},
-        "constants.times": [101], "constants.moves": [1.05732542, -0.304612437],
-        "stages.1.outputs": {"decoded": "decoded_original", "maps_0": "maps_0"}, "stages.1.engine": "diffusion-decode-one",
+        "constants.times": [101],
+        "constants.moves": [1.05732542, -0.304612437],
+        "stages.1.outputs": {"decoded": "decoded_original", "maps_0": "maps_0"},
+        "stages.1.engine": "diffusion-decode-one",
         "stages.2.engine": "diffusion-step-one",
         **{f"stages.{n}.inputs": {k: v for k, v in stages[n]["inputs"].items() if k[-2:] not in ("_1", "_2")} for n in (1, 2)},
-    }  # fmt: skip
+    }
     distilled = {
-        **one, "stages.0.outputs": stages[0]["outputs"], "constants.times": [151], "constants.moves": [1.09909369, -0.416662844],
-        "stages.1.engine": "diffusion-decode-turbo", "stages.2.engine": "diffusion-step-turbo",
-    }  # fmt: skip
+        **one,
+        "stages.0.outputs": stages[0]["outputs"],
+        "constants.times": [151],
+        "constants.moves": [1.09909369, -0.416662844],
+        "stages.1.engine": "diffusion-decode-turbo",
+        "stages.2.engine": "diffusion-step-turbo",
+    }
     return [
         changed("as published", literal),
         changed("with null-text", null_text),
@@ -168,10 +174,23 @@ def _diffusion_rows(changed: Callable[[str, Mapping[str, object]], Setting]) -> 
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=available_cores(), show_default="one per core")
 def main(
-    method: str, pairs: Path, fr: Path, teachers: tuple[Path, ...], targets: Path | None, out: Path, work: Path | None, zoo: Path,
-    only: tuple[str, ...], psnr: float, strong: str | None, lpips: Path | None, mesh: Path | None, limit: int | None, seed: int,
+    method: str,
+    pairs: Path,
+    fr: Path,
+    teachers: tuple[Path, ...],
+    targets: Path | None,
+    out: Path,
+    work: Path | None,
+    zoo: Path,
+    only: tuple[str, ...],
+    psnr: float,
+    strong: str | None,
+    lpips: Path | None,
+    mesh: Path | None,
+    limit: int | None,
+    seed: int,
     workers: int,
-) -> None:  # fmt: skip
+) -> None:
     """Measure every row and write one JSON."""
     try:
         goal = read_targets("dodge", targets, None) if targets else Goal()

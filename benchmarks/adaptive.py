@@ -117,9 +117,11 @@ def scores(attacker: Attacker, test: dict[str, list[np.ndarray]]) -> dict[str, A
     for name, threshold in {THRESHOLD: attacker.threshold, **derived}.items():
         hits = np.diag(protected) < threshold
         result[name] = {
-            "threshold": round(threshold, 4), "clean": rate(np.diag(clean) < threshold),
-            "protected": rate(hits), "interval": interval(hits),
-        }  # fmt: skip
+            "threshold": round(threshold, 4),
+            "clean": rate(np.diag(clean) < threshold),
+            "protected": rate(hits),
+            "interval": interval(hits),
+        }
     return result
 
 
@@ -135,9 +137,17 @@ def scores(attacker: Attacker, test: dict[str, list[np.ndarray]]) -> dict[str, A
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 def main(
-    train: Path, train_pairs: Path, test: Path, test_pairs: Path, recogniser: Path, steps: int, learning_rate: float, out: Path, seed: int,
+    train: Path,
+    train_pairs: Path,
+    test: Path,
+    test_pairs: Path,
+    recogniser: Path,
+    steps: int,
+    learning_rate: float,
+    out: Path,
+    seed: int,
     threads: int,
-) -> None:  # fmt: skip
+) -> None:
     """Adapt a recogniser and write what it sees before and after."""
     torch.set_num_threads(threads)
     try:
@@ -151,11 +161,19 @@ def main(
     except FAILURES as error:
         fail(error)
     result = {
-        "schema": 1, "command": command_line(), "seed": seed, **environment(1), "recogniser": recogniser.stem, "method": test.name,
-        "learned_from": len(learned["photo"]), "people": len(held["photo"]), "steps": steps,
+        "schema": 1,
+        "command": command_line(),
+        "seed": seed,
+        **environment(1),
+        "recogniser": recogniser.stem,
+        "method": test.name,
+        "learned_from": len(learned["photo"]),
+        "people": len(held["photo"]),
+        "steps": steps,
         "loss": [round(losses[0], 4), round(losses[-1], 4)],
-        "before": before, "after": after,
-    }  # fmt: skip
+        "before": before,
+        "after": after,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({k: result[k] for k in ("loss", "before", "after")}))

@@ -146,14 +146,17 @@ class Forms:
         losses, wanted = np.array([row["loss"] for row in lean.trace if row["stage"] == 4]), np.array(literal.losses)
         latent, image = literal.latent.numpy(), lean.arrays["decoded"].clip(0, 1)
         return {
-            "literal": first, "lean": second, "engines": third, "structure_loss": literal.structure[-1],
+            "literal": first,
+            "lean": second,
+            "engines": third,
+            "structure_loss": literal.structure[-1],
             "loss_error": float(np.abs(losses - wanted).max() / np.abs(wanted).max()),
             "latent_error": float(np.abs(lean.arrays["level_3"] - latent).max() / np.abs(latent).max()),
             "nudged_loss_error": float(np.abs(np.array(nudged.losses) - wanted).max() / np.abs(wanted).max()),
             "nudged_latent_error": float(np.abs(nudged.latent.numpy() - latent).max() / np.abs(latent).max()),
             "literal_within_1_255": _near(image, literal.image.numpy()),
             "engines_within_1_255": _near(image, engine.arrays["decoded"].clip(0, 1)),
-        }  # fmt: skip
+        }
 
     def _timed(self, work: Callable[[], Any]) -> tuple[Any, Row]:
         """What it gives; its seconds, then its passes and GMAC in a second run, for counting takes time."""
@@ -197,13 +200,17 @@ def main(photos: tuple[Path, ...], weights: Path, out: Path, threads: int) -> No
     except FAILURES as error:
         fail(error)
     result = {
-        "schema": 1, "command": command_line(), **environment(1), "photos": len(rows),
+        "schema": 1,
+        "command": command_line(),
+        **environment(1),
+        "photos": len(rows),
         "fewer_macs": _median([row["literal"]["gmac"] / row["lean"]["gmac"] for row in rows]),
         "fewer_macs_with_views": _median([row["literal"]["gmac"] / row["lean"]["gmac_with_views"] for row in rows]),
         "fewer_macs_at_sd_size": _median([row["literal"]["sd_size_tmac"] / row["lean"]["sd_size_tmac"] for row in rows]),
         "times_as_fast": _median([row["literal"]["seconds"] / row["lean"]["seconds"] for row in rows]),
-        "engines_times_as_fast": _median([row["literal"]["seconds"] / row["engines"]["seconds"] for row in rows]), "rows": rows,
-    }  # fmt: skip
+        "engines_times_as_fast": _median([row["literal"]["seconds"] / row["engines"]["seconds"] for row in rows]),
+        "rows": rows,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({key: value for key, value in result.items() if key not in ("rows", "command")}))

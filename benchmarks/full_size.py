@@ -158,8 +158,12 @@ def started(words: list[str], out: Path) -> Row:
     paths = os.pathsep.join(path for path in sys.path if path)  # wherever this process has its packages from
     done = subprocess.run(  # noqa: S603
         [sys.executable, str(Path(__file__).resolve()), *words, "--out", str(out)],
-        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     row: Row = json.loads(out.read_text()) if out.is_file() else {}
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Traceback"))]
@@ -229,9 +233,15 @@ def line_of(row: Row) -> Row:
 @click.option("--one", nargs=2, type=(str, click.Choice(PRECISIONS)), hidden=True)
 @click.option("--plan", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
 def main(
-    out: Path, only: tuple[str, ...], fr: Path | None, taef2: Path | None, precision: str, scratch: Path | None,
-    one: tuple[str, str] | None, plan: Path | None,
-) -> None:  # fmt: skip
+    out: Path,
+    only: tuple[str, ...],
+    fr: Path | None,
+    taef2: Path | None,
+    precision: str,
+    scratch: Path | None,
+    one: tuple[str, str] | None,
+    plan: Path | None,
+) -> None:
     """Export networks of true size, and write what each took."""
     known = {**NETWORKS, **real_networks(fr, taef2)}
     if unknown := {*only, *([one[0]] if one else [])} - set(known):

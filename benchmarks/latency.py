@@ -60,11 +60,12 @@ def operator_call(kind: str, shapes: Sequence[Sequence[int]], out: Sequence[int]
     rng = np.random.default_rng(0)
     data, weight = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
     graph = helper.make_graph(
-        [helper.make_node(kind, ["x", "w"], ["y"], **attributes)], kind,
+        [helper.make_node(kind, ["x", "w"], ["y"], **attributes)],
+        kind,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shapes[0])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
         [helper.make_tensor("w", TensorProto.FLOAT, shapes[1], weight.tobytes(), raw=True)],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     import onnxruntime
 
@@ -221,9 +222,10 @@ def show(document: Mapping[str, Any]) -> None:
 def all_engines(store: Store, device: str) -> tuple[list[str], list[str]]:
     """What is measured where none is named, and what is left out: weights not fetched, and sizes that no plan on ``device`` can have."""
     left_out = [
-        name for name in store.names()
+        name
+        for name in store.names()
         if store.waits(name) or (device in ONE_SIZE and any(None in tensor.shape for tensor in store.manifest(name).inputs))
-    ]  # fmt: skip
+    ]
     return [name for name in store.names() if name not in left_out], left_out
 
 

@@ -103,9 +103,16 @@ def transfer(crops: NDArray[np.uint8], look: str, folder: Path | None, sources: 
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(
-    pairs: Path, out: Path, sheet: Path | None, folders: tuple[Path, ...], weights: Path, limit: int | None, removal: bool, threads: int,
+    pairs: Path,
+    out: Path,
+    sheet: Path | None,
+    folders: tuple[Path, ...],
+    weights: Path,
+    limit: int | None,
+    removal: bool,
+    threads: int,
     seed: int,
-) -> None:  # fmt: skip
+) -> None:
     """Measure every look that ships, those in folders, and the removal."""
     torch.set_num_threads(threads)
     sources, crops = Sources(weights, ()), crops_of(pairs, limit)

@@ -50,17 +50,31 @@ def clip_model() -> CLIPModel:
 def pipeline(folder: Path, text: CLIPTextModel) -> StableDiffusionPipeline:
     """A fifth of the channels and heads of Stable Diffusion 2's UNet, a quarter of its autoencoder's channels."""
     unet = UNet2DConditionModel(
-        sample_size=SIDE, block_out_channels=(64, 128, 256, 256), layers_per_block=2, cross_attention_dim=WIDTH,
-        attention_head_dim=(1, 2, 4, 4), use_linear_projection=True,
-    )  # fmt: skip
+        sample_size=SIDE,
+        block_out_channels=(64, 128, 256, 256),
+        layers_per_block=2,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(1, 2, 4, 4),
+        use_linear_projection=True,
+    )
     vae = AutoencoderKL(
-        block_out_channels=(32, 64, 128, 128), layers_per_block=2, latent_channels=4, sample_size=SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
+        block_out_channels=(32, 64, 128, 128),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
     return StableDiffusionPipeline(
-        vae=vae.eval(), text_encoder=text, tokenizer=tokenizer(folder), unet=unet.eval(), scheduler=DDIMScheduler(), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae.eval(),
+        text_encoder=text,
+        tokenizer=tokenizer(folder),
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def inputs() -> dict[str, torch.Tensor]:

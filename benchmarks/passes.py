@@ -114,9 +114,15 @@ def main(pairs: Path, fr: Path | None, people: int, method: str, seed: int, thre
     except FAILURES as error:
         fail(error)
     result = {
-        "schema": 1, "command": command_line(), "seed": seed, **environment(1), "method": method,
-        "refused": sum(bool(person["refused"]) for person in found), "passes": summary(found), "people": found,
-    }  # fmt: skip
+        "schema": 1,
+        "command": command_line(),
+        "seed": seed,
+        **environment(1),
+        "method": method,
+        "refused": sum(bool(person["refused"]) for person in found),
+        "passes": summary(found),
+        "people": found,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({"refused": result["refused"], "passes": result["passes"]}, indent=1))

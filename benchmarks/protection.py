@@ -41,14 +41,19 @@ def document(measured: Measured, settings: list[Setting], look: Look, command: s
     """The JSON of a run."""
     kind = look.goal.kind
     return {
-        "schema": 1, "command": command, "goal": kind, "seed": look.seed, **environment(workers), "settings": describe(settings),
+        "schema": 1,
+        "command": command,
+        "goal": kind,
+        "seed": look.seed,
+        **environment(workers),
+        "settings": describe(settings),
         "recognisers": {
             one.name: {"measure": one.measure, "thresholds": one.thresholds, "strong": one.name in measured.strong}
             for one in measured.recognisers
         },
         "left_out": measured.left_out,
         "methods": {key: summarise(measured, key, kind, both=look.both) for key in measured.rows},
-    }  # fmt: skip
+    }
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
@@ -111,19 +116,37 @@ def fail(error: BaseException) -> NoReturn:
 @click.option("--threads", default=1, show_default=True, help="Per process.")
 @click.option("--workers", default=available_cores(), show_default="one per core")
 def main(
-    pairs: Path, fr: Path, roles: str, methods: str, goal: str, targets: Path | None, out: Path, work: Path | None,
-    robustness: bool, both: bool, surrogates: tuple[str, ...], without: tuple[str, ...], attempts: int, limit: int | None, workers: int,
-    strong: str | None, **options: Any,
-) -> None:  # fmt: skip
+    pairs: Path,
+    fr: Path,
+    roles: str,
+    methods: str,
+    goal: str,
+    targets: Path | None,
+    out: Path,
+    work: Path | None,
+    robustness: bool,
+    both: bool,
+    surrogates: tuple[str, ...],
+    without: tuple[str, ...],
+    attempts: int,
+    limit: int | None,
+    workers: int,
+    strong: str | None,
+    **options: Any,
+) -> None:
     """Measure METHODS and write one JSON."""
     try:
         common = {"surrogates": surrogates, "without": without, "attempts": attempts}
         settings = [parse_setting(text.strip(), **common) for text in methods.split(",")]
         found = read_pairs(pairs)[:limit]
         look = Look(
-            fr, tuple(roles.split(",")), read_targets(cast(GoalKind, goal), pairs, targets), both=both,
-            variants=variants.ALL if robustness else (variants.AS_WRITTEN, variants.REDETECTED, "JPEG q75"), **options,
-        )  # fmt: skip
+            fr,
+            tuple(roles.split(",")),
+            read_targets(cast(GoalKind, goal), pairs, targets),
+            both=both,
+            variants=variants.ALL if robustness else (variants.AS_WRITTEN, variants.REDETECTED, "JPEG q75"),
+            **options,
+        )
         measured = run(settings, found, look, work or out.with_suffix(""), workers, names(strong))
         result = document(measured, settings, look, command_line(), workers)
     except FAILURES as error:

@@ -38,9 +38,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def regressions(
-    new: dict[str, Any], old: dict[str, Any], points: float, decibels: float, similarity: float,
-    ssimulacra2: float = 1.0, mid_band: float = 0.2,
-) -> list[str]:  # fmt: skip
+    new: dict[str, Any],
+    old: dict[str, Any],
+    points: float,
+    decibels: float,
+    similarity: float,
+    ssimulacra2: float = 1.0,
+    mid_band: float = 0.2,
+) -> list[str]:
     """What got worse: a rate, or the mean of the strong judges' rates, by more than ``points``, SSIMULACRA2 by more than ``ssimulacra2``,
     the mid band (which grows then) by more than ``mid_band``, a PSNR by more than ``decibels`` (an SSIM by a hundredth of that), or the
     mean similarity by more than ``similarity``. For unprotected photos any change of it counts: other pairs or recognisers. What an
@@ -147,9 +152,20 @@ def replace_between(path: Path, text: str) -> None:
 @click.option("--similarity", default=0.03, show_default=True, help="How much nearer the mean similarity may come.")
 @click.option("--same", type=FILE, help="An earlier result whose methods must have the very same numbers (times aside).")
 def main(
-    results: tuple[Path, ...], out: Path | None, page: Path | None, photos: Path | None, originals: Path | None, count: int,
-    baseline: Path | None, tolerance: float, ssimulacra2: float, mid_band: float, decibels: float, similarity: float, same: Path | None,
-) -> None:  # fmt: skip
+    results: tuple[Path, ...],
+    out: Path | None,
+    page: Path | None,
+    photos: Path | None,
+    originals: Path | None,
+    count: int,
+    baseline: Path | None,
+    tolerance: float,
+    ssimulacra2: float,
+    mid_band: float,
+    decibels: float,
+    similarity: float,
+    same: Path | None,
+) -> None:
     """Report on RESULTS, or hold one against an earlier one."""
     try:
         documents = {path.stem: read(path) for path in results}

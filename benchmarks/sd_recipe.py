@@ -139,8 +139,9 @@ def compared(scratch: Path) -> dict[str, Any]:
     one, other = (np.load(scratch / f"{name}.npz")["difference"] for name in ("chained", "whole"))
     errors = [
         abs(a[key] - b[key]) / max(abs(b[key]), 1e-3)
-        for a, b in zip(rows["chained"]["trace"], rows["whole"]["trace"], strict=True) for key in b
-    ]  # fmt: skip
+        for a, b in zip(rows["chained"]["trace"], rows["whole"]["trace"], strict=True)
+        for key in b
+    ]
     same = {"within_1_255": float((np.abs(one - other) < 1 / 255).mean()), "largest_relative_error_of_trace": max(errors)}
     return {**rows, "difference": same, "largest_change": float(np.abs(other).max())}
 

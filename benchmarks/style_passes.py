@@ -58,9 +58,14 @@ def ours(crop: Image, method: Any, own: list[Image], wanted: float, budget: floa
     surrogates = method.surrogates()
     times: list[float] = []
     request = SearchRequest(
-        crop, face_mask(), {s.name: o for s, o in zip(surrogates, own, strict=True)}, {s.name: -1.0 for s in surrogates}, budget, seed,
+        crop,
+        face_mask(),
+        {s.name: o for s, o in zip(surrogates, own, strict=True)},
+        {s.name: -1.0 for s in surrogates},
+        budget,
+        seed,
         lambda step, steps: times.append(time.perf_counter()),
-    )  # fmt: skip
+    )
     began = time.perf_counter()
     found = method.search(request)
     last = found.trace[-1]["stage"]
@@ -70,9 +75,13 @@ def ours(crop: Image, method: Any, own: list[Image], wanted: float, budget: floa
     made = np.clip(crop + found.difference[None], 0, 1)
     return {
         # Inversion ends with a run for what is kept of it.
-        "reached": reached, "passes": len(inverting) + bool(inverting) + number + 1, "cosine": mean_cosine(steps[number]),
-        "seconds": times[number] - began, "psnr": psnr(crop, made), "ssim": ssim(crop, made),
-    }  # fmt: skip
+        "reached": reached,
+        "passes": len(inverting) + bool(inverting) + number + 1,
+        "cosine": mean_cosine(steps[number]),
+        "seconds": times[number] - began,
+        "psnr": psnr(crop, made),
+        "ssim": ssim(crop, made),
+    }
 
 
 def mean_cosine(row: Mapping[str, Any]) -> float:
@@ -118,11 +127,18 @@ def main(photos: tuple[Path, ...], weights: Path, budget: float | None, out: Pat
         fail(error)
     reached = [row for row in rows if row["ours"]["reached"]]
     result = {
-        "schema": 1, "command": command_line(), "seed": seed, **environment(1), "budget": budget, "photos": len(rows),
-        "literal_iterations": {"inversion": INVERSION, "search": SEARCH}, "reached": len(reached),
+        "schema": 1,
+        "command": command_line(),
+        "seed": seed,
+        **environment(1),
+        "budget": budget,
+        "photos": len(rows),
+        "literal_iterations": {"inversion": INVERSION, "search": SEARCH},
+        "reached": len(reached),
         "fewer_passes": _median([row["literal"]["passes"] / row["ours"]["passes"] for row in reached]),
-        "times_as_fast": _median([row["literal"]["seconds"] / row["ours"]["seconds"] for row in reached]), "rows": rows,
-    }  # fmt: skip
+        "times_as_fast": _median([row["literal"]["seconds"] / row["ours"]["seconds"] for row in reached]),
+        "rows": rows,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps({key: result[key] for key in ("photos", "reached", "fewer_passes", "times_as_fast")}))

@@ -87,18 +87,24 @@ def throughput(protector: Protector, photo: bytes, threads: int, repeat: int) ->
         side.append(cost(lambda: together(one, threads)))
     wall, processor = ([(first[kind], second[kind]) for first, second in zip(side, after, strict=True)] for kind in (0, 1))
     return {
-        "method": protector.settings.method, "photos": threads, "repeat": repeat, "wall": _compared(wall),
-        "processor": _compared(processor), "same_bytes": len(images) == 1,
-    }  # fmt: skip
+        "method": protector.settings.method,
+        "photos": threads,
+        "repeat": repeat,
+        "wall": _compared(wall),
+        "processor": _compared(processor),
+        "same_bytes": len(images) == 1,
+    }
 
 
 def _compared(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     """Seconds side by side and one after the other, and the first over the second: pair by pair, and their medians."""
     side, after = zip(*pairs, strict=True)
     return {
-        "side_by_side_s": _rounded(side), "one_after_the_other_s": _rounded(after), "ratios": _rounded(one / other for one, other in pairs),
+        "side_by_side_s": _rounded(side),
+        "one_after_the_other_s": _rounded(after),
+        "ratios": _rounded(one / other for one, other in pairs),
         "ratio_of_medians": round(statistics.median(side) / statistics.median(after), 3),
-    }  # fmt: skip
+    }
 
 
 def latency(quick: Protector, searching: Protector, photo: bytes) -> dict[str, Any]:
@@ -113,9 +119,12 @@ def latency(quick: Protector, searching: Protector, photo: bytes) -> dict[str, A
         beside.append(timed(lambda: quick.faces(photo)))
     took = time.perf_counter() - took
     return {
-        "alone_p50_s": round(statistics.median(alone), 4), "beside_p50_s": round(statistics.median(beside), 4),
-        "beside_max_s": round(max(beside), 4), "calls": len(beside), "search_s": round(took, 2),
-    }  # fmt: skip
+        "alone_p50_s": round(statistics.median(alone), 4),
+        "beside_p50_s": round(statistics.median(beside), 4),
+        "beside_max_s": round(max(beside), 4),
+        "calls": len(beside),
+        "search_s": round(took, 2),
+    }
 
 
 def memory(protector: Protector, photo: bytes, photos: int) -> dict[str, Any]:
@@ -126,9 +135,13 @@ def memory(protector: Protector, photo: bytes, photos: int) -> dict[str, Any]:
         resident.append(resident_mb())
     settled, last = resident[SETTLED - 1], statistics.median(resident[-SETTLED:])
     return {
-        "photos": photos, "after_tenth_mb": settled, "last_ten_median_mb": last, "largest_mb": max(resident),
-        "growth_percent": round(100 * (last / settled - 1), 2), "every_twentieth_mb": resident[::20],
-    }  # fmt: skip
+        "photos": photos,
+        "after_tenth_mb": settled,
+        "last_ten_median_mb": last,
+        "largest_mb": max(resident),
+        "growth_percent": round(100 * (last / settled - 1), 2),
+        "every_twentieth_mb": resident[::20],
+    }
 
 
 def resident_mb() -> float:

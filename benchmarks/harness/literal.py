@@ -50,9 +50,15 @@ class GiftNets:
 
 
 def gift(
-    crop: Image, surrogates: Sequence[EngineRecogniser], references: Sequence[Image], nets: GiftNets, rng: np.random.Generator,
-    inversion: int = INVERSION, search: int = SEARCH, report: Report | None = None,
-) -> Image:  # fmt: skip
+    crop: Image,
+    surrogates: Sequence[EngineRecogniser],
+    references: Sequence[Image],
+    nets: GiftNets,
+    rng: np.random.Generator,
+    inversion: int = INVERSION,
+    search: int = SEARCH,
+    report: Report | None = None,
+) -> Image:
     """The protected crop [1, 3, 256, 256] of GIFT (ACM MM 2024, arXiv 2408.01428), away from ``references`` [1, E].
 
     Inversion: Adam on F and W+, MSE + 10 perceptual distance + 10 mean((F - F0)^2) + 0.01 mean(P-norm(w)^2). Search: Adam on W+, five

@@ -80,9 +80,14 @@ def weaken(
 
 
 def _weaken(
-    photo: Tensor, model: LatentDiffusion, adversarial: Callable[[Tensor], Tensor], plan: DDIMScheduler, caught: MapProcessor,
-    null_text: int, search: int,
-) -> Literal:  # fmt: skip
+    photo: Tensor,
+    model: LatentDiffusion,
+    adversarial: Callable[[Tensor], Tensor],
+    plan: DDIMScheduler,
+    caught: MapProcessor,
+    null_text: int,
+    search: int,
+) -> Literal:
     unet, codec, empty = model.unet, model.codec, model.empty
     shares = plan.alphas_cumprod.double()
 

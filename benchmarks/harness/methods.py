@@ -67,10 +67,18 @@ class Runner:
             self.method = make_method(name, self.room, [Path(s) for s in setting.surrogates], setting.without)
             if self._ours and goal.kind == "dodge":
                 settings = Settings(
-                    setting.method, device, strength=setting.strength, look=setting.look, surrogates=setting.surrogates,
-                    without=setting.without, installed_judges=False, quality=QUALITY, attempts=setting.attempts, threads=threads,
+                    setting.method,
+                    device,
+                    strength=setting.strength,
+                    look=setting.look,
+                    surrogates=setting.surrogates,
+                    without=setting.without,
+                    installed_judges=False,
+                    quality=QUALITY,
+                    attempts=setting.attempts,
+                    threads=threads,
                     even_covered=True,  # every photo counts
-                )  # fmt: skip
+                )
                 self._protector = Protector(settings, store=self.store)
 
     def close(self) -> None:
@@ -101,9 +109,11 @@ class Runner:
         own = [_unit(one.embed_crop(crop)) for one in surrogates]
         started = time.perf_counter()
         rng = np.random.default_rng([seed, index])
-        difference = self._search(crop, surrogates, index, int(rng.integers(2**31))) if self._ours else (
-            self._baseline(crop, surrogates, own, index, rng)
-        )  # fmt: skip
+        difference = (
+            self._search(crop, surrogates, index, int(rng.integers(2**31)))
+            if self._ours
+            else (self._baseline(crop, surrogates, own, index, rng))
+        )
         seconds = time.perf_counter() - started
         changed = paste(source.pixels, difference, self.method.mask, face.points, grey=source.grey)
         return Protected(encode(original.with_pixels(changed), quality=QUALITY), seconds, 1)
@@ -115,10 +125,14 @@ class Runner:
         strength = strength_of(self.method.recipe, self.setting.strength)
         target = dict(zip([s.name for s in surrogates], self._embedded(self._target(index), surrogates), strict=True))
         request = SearchRequest(
-            crop, self.method.mask, {name: -embedding for name, embedding in target.items()},
-            {s.name: -strength.likeness(s) for s in surrogates}, strength.budget, seed,
+            crop,
+            self.method.mask,
+            {name: -embedding for name, embedding in target.items()},
+            {s.name: -strength.likeness(s) for s in surrogates},
+            strength.budget,
+            seed,
             origins={s.name: -float(np.vdot(target[s.name], _unit(s.embed_crop(crop)))) for s in surrogates},
-        )  # fmt: skip
+        )
         return self.method.search(request).difference
 
     def _baseline(

@@ -33,9 +33,14 @@ def _start(crop: Image, radius: float, rng: np.random.Generator) -> Image:
 
 
 def mi_fgsm(
-    crop: Image, surrogates: Sequence[EngineRecogniser], references: References, mask: Image, radius: float, rng: np.random.Generator,
+    crop: Image,
+    surrogates: Sequence[EngineRecogniser],
+    references: References,
+    mask: Image,
+    radius: float,
+    rng: np.random.Generator,
     iterations: int = 16,
-) -> Image:  # fmt: skip
+) -> Image:
     """Sign steps along an L1-normalised momentum, decay 1.
 
     Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018, algorithm 1.
@@ -49,9 +54,14 @@ def mi_fgsm(
 
 
 def pgd(
-    crop: Image, surrogates: Sequence[EngineRecogniser], references: References, mask: Image, radius: float, rng: np.random.Generator,
+    crop: Image,
+    surrogates: Sequence[EngineRecogniser],
+    references: References,
+    mask: Image,
+    radius: float,
+    rng: np.random.Generator,
     iterations: int = 40,
-) -> Image:  # fmt: skip
+) -> Image:
     """Sign steps from a random start, projected onto the radius.
 
     Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, section 2.1.
@@ -64,9 +74,14 @@ def pgd(
 
 
 def tip_im(
-    crop: Image, surrogates: Sequence[EngineRecogniser], references: References, mask: Image, radius: float, rng: np.random.Generator,
+    crop: Image,
+    surrogates: Sequence[EngineRecogniser],
+    references: References,
+    mask: Image,
+    radius: float,
+    rng: np.random.Generator,
     iterations: int = 50,
-) -> Image:  # fmt: skip
+) -> Image:
     """Away from oneself and towards whichever of several targets is nearest by now, along an L2-normalised momentum.
 
     Yang et al., "Towards face encryption by generating adversarial identity masks", ICCV 2021, algorithm 1 (greedy choice of

@@ -31,6 +31,9 @@ def environment(workers: int) -> dict[str, Any]:
         for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno"])
     )
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit + ("+" if changed else ""), "version": __version__,
-        "onnxruntime": onnxruntime.__version__, "machine": f"{platform.machine()}, {available_cores()} cores, {workers} processes",
-    }  # fmt: skip
+        "date": datetime.date.today().isoformat(),
+        "commit": commit + ("+" if changed else ""),
+        "version": __version__,
+        "onnxruntime": onnxruntime.__version__,
+        "machine": f"{platform.machine()}, {available_cores()} cores, {workers} processes",
+    }

@@ -120,11 +120,14 @@ def _folder(work: Path, setting: Setting, pairs: list[Pair], look: Look, panel: 
     folder = work / setting.key.replace("/", "_")
     folder.mkdir(parents=True, exist_ok=True)
     note = {
-        "setting": describe([setting])[0], "pairs": str(pairs[0].photo.parent.parent.resolve()), "panel": panel,
-        "engines": engines_digest(look.zoo, WEIGHTS if setting.method in LITERAL else None) + _own_look(setting), "searched": surrogates,
+        "setting": describe([setting])[0],
+        "pairs": str(pairs[0].photo.parent.parent.resolve()),
+        "panel": panel,
+        "engines": engines_digest(look.zoo, WEIGHTS if setting.method in LITERAL else None) + _own_look(setting),
+        "searched": surrogates,
         "surrogates": [str(Path(s).resolve()) for s in setting.surrogates],
         "look": {k: str(v) for k, v in asdict(look).items() if k not in ("fr", "zoo")},
-    }  # fmt: skip
+    }
     text = json.dumps(note, indent=1, default=str) + "\n"
     path = folder / "settings.json"
     if path.exists() and path.read_text() != text:
@@ -165,8 +168,11 @@ def check_pairs(rows: Sequence[Row], pairs: list[Pair], recognisers: Sequence[Re
         similarity = similarity_matrix(*_stacked(rows, good, one.name), one.measure)
         matched = similarity >= next(iter(one.thresholds.values()))
         own[:, k], others = matched.diagonal(), others & matched
-    swapped = [f"{pairs[good[i]].number} (its photo shows {pairs[good[int(others[i].argmax())]].number})"
-               for i in range(len(good)) if not own[i].any() and others[i].any()]  # fmt: skip
+    swapped = [
+        f"{pairs[good[i]].number} (its photo shows {pairs[good[int(others[i].argmax())]].number})"
+        for i in range(len(good))
+        if not own[i].any() and others[i].any()
+    ]
     folder = pairs[0].photo.parent.parent
     if swapped:
         raise UsageError(f"{folder}: photo and partner show different people in {', '.join(swapped)}. Bring the numbers in order")

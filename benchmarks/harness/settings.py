@@ -97,9 +97,13 @@ def parse_setting(text: str, **common: Any) -> Setting:
     if name in ATTACKS:
         psnr, longer, times = value.partition("x")
         return Setting(
-            text, name, psnr=_number(psnr, text) if value else PSNR, iterations=_iterations(times, text) if longer else None, attempts=1,
+            text,
+            name,
+            psnr=_number(psnr, text) if value else PSNR,
+            iterations=_iterations(times, text) if longer else None,
+            attempts=1,
             **_only(common, "surrogates", "without"),
-        )  # fmt: skip
+        )
     if name in LITERAL:
         if value:
             raise UsageError(f"--methods {text}: {name} takes no value, it is measured as published")

@@ -24,8 +24,17 @@ Shares = NDArray[np.float64]
 RESAMPLES = 2000
 RATES = {"far_1e-2": 1e-2, "far_1e-3": 1e-3}
 QUALITY = (
-    "ssimulacra2", "ssimulacra2_face", "mid_band", "mesh_moved", "psnr", "ssim", "ms_ssim", "feature_distance", "lpips", "points_moved",
-)  # fmt: skip
+    "ssimulacra2",
+    "ssimulacra2_face",
+    "mid_band",
+    "mesh_moved",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "feature_distance",
+    "lpips",
+    "points_moved",
+)
 #: What is stated of the spread over faces beside the mean: the median, and the quantile that cuts off the worst tenth.
 SPREAD = {"ssimulacra2": 0.1, "mid_band": 0.9}
 
@@ -92,9 +101,13 @@ def recogniser_summary(one: Recogniser, rows: Sequence[Row], clean: Sequence[Row
 
 
 def identification(
-    one: Recogniser, photo: NDArray[np.float32], plain: NDArray[np.float32], gallery: NDArray[np.float32], rows: Sequence[Row],
+    one: Recogniser,
+    photo: NDArray[np.float32],
+    plain: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    rows: Sequence[Row],
     kind: GoalKind,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Rank-1 and Rank-5 success, and the same for clean photos; the gallery holds the partners of all people, and the targets."""
     own = list(range(len(photo)))
     names = sorted({row["facts"]["target"] for row in rows}) if kind != "dodge" else []
@@ -215,13 +228,19 @@ def summarise(measured: Measured, key: str, kind: GoalKind, *, both: bool = Fals
     confirmed = [row["facts"].get("confirmed") for row in rows]
     recognisers: Mapping[str, Any] = {one.name: recogniser_summary(one, rows, clean, kind, both) for one in measured.recognisers}
     return {
-        "people": len(rows), "surrogates": measured.surrogates[key], "searched_on": measured.searched[key],
-        "strong": strong_summary(measured, rows, clean, kind), "recognisers": recognisers,
-        "robustness": robustness(measured, rows, clean, kind), "quality": quality(rows), "seconds": seconds(rows),
-        "groups": groups(measured, rows, clean, kind), "faces": faces(measured, rows, clean, kind),
+        "people": len(rows),
+        "surrogates": measured.surrogates[key],
+        "searched_on": measured.searched[key],
+        "strong": strong_summary(measured, rows, clean, kind),
+        "recognisers": recognisers,
+        "robustness": robustness(measured, rows, clean, kind),
+        "quality": quality(rows),
+        "seconds": seconds(rows),
+        "groups": groups(measured, rows, clean, kind),
+        "faces": faces(measured, rows, clean, kind),
         # Of how many photos `protect` would have written the file; rates are of all of them.
         **({"confirmed": round(100 * float(np.mean(confirmed)), 1)} if rows and None not in confirmed else {}),
-    }  # fmt: skip
+    }
 
 
 def area_under(points: Sequence[tuple[float, float]], low: float, high: float) -> float | None:

@@ -70,13 +70,24 @@ def protection(document: Document) -> str:
 def quality(document: Document) -> str:
     """How much the photos changed. The feature net is CenterFace's backbone: neither LPIPS nor FID."""
     columns = {
-        "ssimulacra2": "SSIMULACRA2", "ssimulacra2_median": "median", "ssimulacra2_p10": "10th percentile",
+        "ssimulacra2": "SSIMULACRA2",
+        "ssimulacra2_median": "median",
+        "ssimulacra2_p10": "10th percentile",
         "ssimulacra2_face": "SSIMULACRA2, face in the photo",
-        "mid_band": "mid band", "mid_band_median": "median", "mid_band_p90": "90th percentile", "mesh_moved": "mesh moved px",
-        "psnr": "PSNR dB", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "feature_distance": "feature distance",
-        "frechet_features": "Frechet, features", "lpips": "LPIPS", "fid": "FID",
-        "points_moved": "points moved", "points_moved_p95": "95th percentile",
-    }  # fmt: skip
+        "mid_band": "mid band",
+        "mid_band_median": "median",
+        "mid_band_p90": "90th percentile",
+        "mesh_moved": "mesh moved px",
+        "psnr": "PSNR dB",
+        "ssim": "SSIM",
+        "ms_ssim": "MS-SSIM",
+        "feature_distance": "feature distance",
+        "frechet_features": "Frechet, features",
+        "lpips": "LPIPS",
+        "fid": "FID",
+        "points_moved": "points moved",
+        "points_moved_p95": "95th percentile",
+    }
     present = [name for name in columns if any(name in m["quality"] for m in document["methods"].values())]
     rows = [[key, *[_figure(name, m["quality"].get(name)) for name in present]] for key, m in document["methods"].items()]
     return table(["method", *[columns[name] for name in present]], rows)

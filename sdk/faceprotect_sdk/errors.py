@@ -12,9 +12,23 @@ from enum import IntEnum
 from faceprotect_engines.errors import EngineError, FaceprotectError
 
 __all__ = [
-    "SEVERITY", "AlreadyProtected", "Cancelled", "EngineError", "ExitCode", "FaceprotectError", "NoFace", "NotProtected", "OutputError",
-    "RecogniserError", "ReportError", "UnreadableInput", "UsageError", "WriteError", "exit_code_of", "worst",
-]  # fmt: skip
+    "SEVERITY",
+    "AlreadyProtected",
+    "Cancelled",
+    "EngineError",
+    "ExitCode",
+    "FaceprotectError",
+    "NoFace",
+    "NotProtected",
+    "OutputError",
+    "RecogniserError",
+    "ReportError",
+    "UnreadableInput",
+    "UsageError",
+    "WriteError",
+    "exit_code_of",
+    "worst",
+]
 
 
 class ExitCode(IntEnum):

@@ -125,10 +125,20 @@ class Protection:
                 call.check()
                 sessions.append(
                     FaceSession.start(
-                        index, face, window, pixels[index], before[index], panel, searched, dependent,
-                        parts.strength, parts.look, decoys, parts.settings.even_covered,
+                        index,
+                        face,
+                        window,
+                        pixels[index],
+                        before[index],
+                        panel,
+                        searched,
+                        dependent,
+                        parts.strength,
+                        parts.look,
+                        decoys,
+                        parts.settings.even_covered,
                     )
-                )  # fmt: skip
+                )
         return sessions, windows, pixels
 
     def _search(self, sessions: Sequence[FaceSession], attempt: int, end: float) -> None:

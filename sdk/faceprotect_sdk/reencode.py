@@ -32,8 +32,9 @@ def encode_again(parts: Parts, result: ProtectResult, original: Photo | LargePho
     if original.size != result.size or isinstance(original, LargePhoto):
         raise UsageError(
             f"the original has {original.size[0]} x {original.size[1]} pixels, the result is of {result.size[0]} x {result.size[1]}"
-            if original.size != result.size else "a JPEG of more than 64 megapixels is written as what it was, and nothing else"
-        )  # fmt: skip
+            if original.size != result.size
+            else "a JPEG of more than 64 megapixels is written as what it was, and nothing else"
+        )
     before, after = _into(original, kind), _into(load(result.image), kind)
     data = encode(after, quality=quality, mark=Mark.of(after.pixels, result.method))
     faces = _scored(parts, result.faces, before, data, quality)
@@ -83,9 +84,19 @@ def _scored(parts: Parts, faces: Sequence[FaceResult], original: Photo, data: by
     for face, place, window in zip(faces, places, canvas.windows(places), strict=True):
         written = None if plain is None else window.cut(plain)
         session = FaceSession.start(
-            face.index, place, window, window.cut(first), written, panel, searched, dependent, parts.strength, parts.look,
-            parts.decoys(), True,
-        )  # fmt: skip
+            face.index,
+            place,
+            window,
+            window.cut(first),
+            written,
+            panel,
+            searched,
+            dependent,
+            parts.strength,
+            parts.look,
+            parts.decoys(),
+            True,
+        )
         session.score(window.cut(second), parts.look)
         new = session.result(window.cut(first), window.cut(second), parts.mesh())
         found.append(replace(face, status=new.status, verdicts=new.verdicts, quality=new.quality))

@@ -52,9 +52,11 @@ def fr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def listed(name: str, role: str, size: int, template: str) -> None:
         models[name] = {
-            "file": f"{name}.onnx", "role": role, "input": {"name": "image", "shape": [1, 3, size, size], "template": template},
+            "file": f"{name}.onnx",
+            "role": role,
+            "input": {"name": "image", "shape": [1, 3, size, size], "template": template},
             "thresholds": {"far_1e-2": 0.7, "far_1e-3": 0.8},
-        }  # fmt: skip
+        }
 
     toy_zoo.make_judge(folder / "judge", 0, 1)
     (folder / "judge/model.onnx").rename(folder / "strong.onnx")

@@ -27,10 +27,12 @@ def model(nodes: Sequence[NodeProto], inputs: Mapping[str, Sizes], weights: Mapp
     """Its output is the last node's, of a shape that only inference can tell."""
     rank = [f"d{axis}" for axis in range(4)]
     graph = helper.make_graph(
-        list(nodes), "toy", [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        list(nodes),
+        "toy",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
         [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, rank)],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
@@ -69,9 +71,10 @@ def test_free_sizes_come_from_the_inputs() -> None:
 
 def test_what_is_computed_once_is_no_work_of_a_run() -> None:
     nodes = [
-        helper.make_node("Cast", ["w16"], ["w"], to=TensorProto.FLOAT), helper.make_node("MatMul", ["w", "w"], ["square"]),
+        helper.make_node("Cast", ["w16"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["w", "w"], ["square"]),
         helper.make_node("MatMul", ["x", "square"], ["y"]),
-    ]  # fmt: skip
+    ]
     toy = model(nodes, {"x": (1, 1, 2, 5)}, {"w16": np.zeros((5, 5), np.float16)})
     assert multiply_accumulates(toy) == 2 * 5 * 5
 

@@ -47,9 +47,7 @@ def test_gift_inverts_then_leads_away_within_its_generator(nets: literal.GiftNet
     def look(passes: int, image: literal.Image) -> None:
         seen.append((passes, literal.pulled(image, [surrogate], [own])[0]))
 
-    made = literal.gift(
-        crop, [surrogate], [own], nets, np.random.default_rng(0), inversion=40, search=40, report=look
-    )  # fmt: skip
+    made = literal.gift(crop, [surrogate], [own], nets, np.random.default_rng(0), inversion=40, search=40, report=look)
     assert made.shape == crop.shape
     assert [passes for passes, _ in seen] == list(range(41, 81))
     assert seen[-1][1] < seen[0][1] - 0.01

@@ -26,23 +26,35 @@ def method(rate: float, psnr: float = 37.0, ssim: float = 0.97, seen: bool = Fal
     figures = {"ssimulacra2": 2 * psnr - 30, "ssimulacra2_p10": 30.0, "mid_band": 46.0 - psnr}
     mean = {"judges": ["judge"], "clean": 5.0, "protected": rate - 0.5, "interval": [rate - 3, rate + 1]}
     return {
-        "people": 10, "searched_on": [], "quality": (figures if seen else {}) | quality, "seconds": {"warm": 1.0},
+        "people": 10,
+        "searched_on": [],
+        "quality": (figures if seen else {}) | quality,
+        "seconds": {"warm": 1.0},
         **({"strong": mean} if seen else {}),
         "recognisers": {"judge": {"verification": [entry], "mean_similarity": 0.1, "identification": {"gallery": 10.0, **found}}},
         "robustness": {v: {"judge": {"protected": rate, "clean": 5.0}} for v in ("as written", "JPEG q75")},
-        "groups": [{"group": "grey", "people": 3, "psnr": psnr, "rates": {"judge": rate}, "clean": {"judge": 5.0}}], "faces": [],
-    }  # fmt: skip
+        "groups": [{"group": "grey", "people": 3, "psnr": psnr, "rates": {"judge": rate}, "clean": {"judge": 5.0}}],
+        "faces": [],
+    }
 
 
 def document(*, seen: bool) -> dict[str, Any]:
     points = {"latent@low": (81.25, 39.0, 0.985), "latent@medium": (92.5, 37.0, 0.975), "latent@high": (98.75, 33.0, 0.955)}
     return {
-        "schema": 1, "command": "python benchmarks/protection.py", "goal": "dodge", "seed": 0, "date": "2026-01-02", "commit": "abc1234",
-        "version": "1", "onnxruntime": "1", "machine": "m", "left_out": [],
+        "schema": 1,
+        "command": "python benchmarks/protection.py",
+        "goal": "dodge",
+        "seed": 0,
+        "date": "2026-01-02",
+        "commit": "abc1234",
+        "version": "1",
+        "onnxruntime": "1",
+        "machine": "m",
+        "left_out": [],
         "recognisers": {"judge": {"strong": True} if seen else {}},
         "settings": [{"key": key, "method": "latent"} for key in points],
         "methods": {CLEAN: method(5.0, 50.0, seen=seen), **{key: method(*value, seen=seen) for key, value in points.items()}},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

@@ -20,11 +20,14 @@ from faceprotect_export.onnx_io.writer import ExternalTensor, external_initializ
 def engine(folder: Path, width: int | None = 3, *, external: bool = False) -> None:
     """y = x @ w, whose w is in the graph, or nowhere to be found."""
     toy_models.save(
-        folder, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (1, width)}, {"y": (1, 4)},
+        folder,
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": (1, width)},
+        {"y": (1, 4)},
         {} if external else {"w": np.full((3, 4), 0.5, np.float32)},
         external=[external_initializer("w", [3, 4], ExternalTensor("w.bin", 8, 48))] if external else [],
         weights=[ExternalWeights("", "w.bin", "0" * 64, 57, "w.bin", "https://example.invalid/w.bin")] if external else [],
-    )  # fmt: skip
+    )
 
 
 def test_every_engine_of_fixed_size_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

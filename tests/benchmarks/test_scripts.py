@@ -121,8 +121,9 @@ def test_ablations_of_diffusion_are_the_departures_from_the_published_way() -> N
     assert (one["stages.2.engine"], one["constants.times"]) == ("diffusion-step-one", [101])
     assert not {"maps_1", "embedding_2"} & set(one["stages.2.inputs"])  # type: ignore[call-overload]
     assert {rows[f"gradient through the {end}"].recipe["stages.2.engine"] for end in ("last step", "decoder")} == {
-        "diffusion-step-last", "diffusion-step-decoder",
-    }  # fmt: skip
+        "diffusion-step-last",
+        "diffusion-step-decoder",
+    }
 
 
 @pytest.mark.parametrize("method", ["latent", "style", "diffusion"])

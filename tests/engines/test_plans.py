@@ -18,10 +18,16 @@ from faceprotect_engines.spec import TensorSpec
 pytest.importorskip("filelock")
 
 MANIFEST = Manifest(
-    "toy", "step", "1", {"graph": FileEntry("model.onnx", "aa", 2)},
-    (TensorSpec("x", "float32", (1, 3)),), (TensorSpec("y", "float32", (1,)),),
-    weights=(ExternalWeights("package", "file", "bb", 3, "w"),), precision={"arithmetic": "float32"}, build={"decomposition_table": 1},
-)  # fmt: skip
+    "toy",
+    "step",
+    "1",
+    {"graph": FileEntry("model.onnx", "aa", 2)},
+    (TensorSpec("x", "float32", (1, 3)),),
+    (TensorSpec("y", "float32", (1,)),),
+    weights=(ExternalWeights("package", "file", "bb", 3, "w"),),
+    precision={"arithmetic": "float32"},
+    build={"decomposition_table": 1},
+)
 DEVICE = {"name": "GPU", "capability": "8.9", "driver": 580, "cuda": 13, "system": "Linux", "architecture": "x86_64", "jetpack": ""}
 
 

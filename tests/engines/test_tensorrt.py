@@ -233,10 +233,11 @@ def _rtx() -> Library:
 
 #: All of fixed size but makeup and those of diffusion, which take two minutes together: benchmarks/rtx_builds.py builds these, too.
 SHIPPED = [
-    name for name in ZOO.names()
+    name
+    for name in ZOO.names()
     if not name.startswith(("diffusion", "makeup"))
     and all(size is not None for tensor in ZOO.manifest(name).inputs for size in tensor.shape)
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -60,7 +60,14 @@ def save_text_encoder(folder: Path, width: int, tokens: int = 77) -> None:
 
     words = save_tokenizer(folder / "tokenizer", tokens)
     config = CLIPTextConfig(
-        vocab_size=words, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=tokens, eos_token_id=1, bos_token_id=0, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokens,
+        eos_token_id=1,
+        bos_token_id=0,
+        pad_token_id=1,
+    )
     CLIPTextModel(config).save_pretrained(folder / "text_encoder")

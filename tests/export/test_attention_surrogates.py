@@ -42,9 +42,16 @@ def export(net: nn.Module, path: Path, opset: int, dynamo: bool) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            net, (torch.rand(2, 3, SIZE, SIZE),), path, input_names=["image"], output_names=["embedding"], opset_version=opset,
-            dynamo=dynamo, verbose=False, **free,
-        )  # fmt: skip
+            net,
+            (torch.rand(2, 3, SIZE, SIZE),),
+            path,
+            input_names=["image"],
+            output_names=["embedding"],
+            opset_version=opset,
+            dynamo=dynamo,
+            verbose=False,
+            **free,
+        )
     return path
 
 
@@ -106,11 +113,20 @@ def keras_like(net: Depthwise, path: Path) -> None:
     make, state = helper.make_node, {k: v.numpy() for k, v in net.state_dict().items() if v.ndim}
     scale = state["norm.weight"] / np.sqrt(state["norm.running_var"] + 1e-3)
     constants = {
-        "w1": state["stem.weight"], "scale": scale, "shift": state["norm.bias"] - state["norm.running_mean"] * scale,
-        "w2": state["depth.weight"], "b2": state["depth.bias"], "w3": state["dense.weight"].T, "b3": state["dense.bias"],
-        "zero": np.zeros((), np.float32), "six": np.full((), 6, np.float32), "first": np.array([0]), "one": np.array([1]),
-        "width": np.array([8]), "tiny": np.full((), 1e-12, np.float32),
-    }  # fmt: skip
+        "w1": state["stem.weight"],
+        "scale": scale,
+        "shift": state["norm.bias"] - state["norm.running_mean"] * scale,
+        "w2": state["depth.weight"],
+        "b2": state["depth.bias"],
+        "w3": state["dense.weight"].T,
+        "b3": state["dense.bias"],
+        "zero": np.zeros((), np.float32),
+        "six": np.full((), 6, np.float32),
+        "first": np.array([0]),
+        "one": np.array([1]),
+        "width": np.array([8]),
+        "tiny": np.full((), 1e-12, np.float32),
+    }
     same = {"strides": [2, 2], "auto_pad": "SAME_UPPER"}
     nodes = [
         make("Transpose", ["input_1"], ["t1"], perm=[0, 3, 1, 2]),

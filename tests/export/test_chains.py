@@ -38,13 +38,22 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     torch.manual_seed(0)
     UNet2DConditionModel(
-        sample_size=32, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=32, attention_head_dim=2, norm_num_groups=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    ).save_pretrained(folder / "unet")  # fmt: skip
+        sample_size=32,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ).save_pretrained(folder / "unet")
     AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4, scaling_factor=1.0,
-    ).save_pretrained(folder / "vae")  # fmt: skip
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=4,
+        scaling_factor=1.0,
+    ).save_pretrained(folder / "vae")
     save_text_encoder(folder, width=32)
     return folder
 
@@ -70,8 +79,14 @@ def photo() -> torch.Tensor:
 def test_a_pipeline_becomes_seven_engines_under_the_names_of_those_that_ship(own: Path) -> None:
     store = Store([own])
     assert store.names() == [
-        "diffusion-decode", "diffusion-invert", "diffusion-null-text", "diffusion-step", "unet", "vae-decoder", "vae-encoder",
-    ]  # fmt: skip
+        "diffusion-decode",
+        "diffusion-invert",
+        "diffusion-null-text",
+        "diffusion-step",
+        "unet",
+        "vae-decoder",
+        "vae-encoder",
+    ]
     shipped = Store()
     for name in ("diffusion-decode", "diffusion-invert", "diffusion-null-text", "diffusion-step"):
         ours, theirs = shipped.manifest(name), store.manifest(name)

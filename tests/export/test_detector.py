@@ -23,17 +23,25 @@ IMAGE = np.random.default_rng(1).random((1, 3, 64, 96)).astype(np.float32) * 255
 
 
 def network(
-    path: Path, heads: Sequence[str] = tuple(HEADS), shape: Sequence[int | str] = (2, 3, 32, 64), opset: int = 11, *,
-    sigmoid: bool = True, fixed: bool = False, inputs: int = 1, channels: int = 3,
-) -> Path:  # fmt: skip
+    path: Path,
+    heads: Sequence[str] = tuple(HEADS),
+    shape: Sequence[int | str] = (2, 3, 32, 64),
+    opset: int = 11,
+    *,
+    sigmoid: bool = True,
+    fixed: bool = False,
+    inputs: int = 1,
+    channels: int = 3,
+) -> Path:
     """A convolution of stride 4, enlarged and shrunk by Resize, and one head per output."""
     random = np.random.default_rng(0)
     weights = {"w": random.normal(0, 0.01, (8, channels, 4, 4)), "roi": np.zeros(0), "up": np.array([1, 1, 2, 2])}
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["a"], strides=[4, 4]), helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["x", "w"], ["a"], strides=[4, 4]),
+        helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Resize", ["b", "roi", "up"], ["c"], mode="nearest"),
         helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[2, 2], strides=[2, 2]),
-    ]  # fmt: skip
+    ]
     for name in heads:
         weights[f"{name}.w"] = random.normal(0, 0.1, (HEADS[name], 8, 1, 1))
         gives = f"{name}.raw" if name == "heat" and sigmoid else name

@@ -52,24 +52,39 @@ class Recogniser(nn.Module):
 
 def unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=6, attention_head_dim=2,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=6,
+        attention_head_dim=2,
+    )
 
 
 def kl() -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4, norm_num_groups=4, sample_size=SIDE,
-    )  # fmt: skip
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=SIDE,
+    )
 
 
 def tiny() -> AutoencoderTiny:
     return AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), num_encoder_blocks=(1, 1, 1),
-        num_decoder_blocks=(1, 1, 1), latent_channels=4, act_fn="silu",
-    )  # fmt: skip
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        latent_channels=4,
+        act_fn="silu",
+    )
 
 
 @pytest.fixture(params=[kl, tiny], ids=["kl", "tiny"])
@@ -99,11 +114,20 @@ def step_sample(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo:
     plain = DiffusionPlain(decode)(**codes)
     eye, nothing = torch.eye(SIDE)[None], torch.zeros_like(photo)
     return {
-        **codes, **{name: plain[name] for name in decode.price_inputs}, "decoded_original": plain["decoded"], "original": photo,
-        "mask": torch.ones(1, 1, SIDE, SIDE), "rows": eye, "cols": eye, "noise": nothing, "weights": torch.ones(len(surrogates)),
-        "penalty_weight": torch.ones(1), "shares": torch.ones(4), "image_cotangent": nothing,
+        **codes,
+        **{name: plain[name] for name in decode.price_inputs},
+        "decoded_original": plain["decoded"],
+        "original": photo,
+        "mask": torch.ones(1, 1, SIDE, SIDE),
+        "rows": eye,
+        "cols": eye,
+        "noise": nothing,
+        "weights": torch.ones(len(surrogates)),
+        "penalty_weight": torch.ones(1),
+        "shares": torch.ones(4),
+        "image_cotangent": nothing,
         **{reference_input(name): net(photo) for name, net in surrogates.items()},
-    }  # fmt: skip
+    }
 
 
 def engines(model: LatentDiffusion, surrogates: dict[str, nn.Module], photo: Tensor, levels: tuple[int, ...]) -> dict[str, EagerEngine]:
@@ -173,10 +197,12 @@ def test_a_chain_of_links_is_the_fused_step(model: LatentDiffusion, surrogates: 
     image = {name: value for name, value in sample.items() if name not in ("latent", "offset", "times", "moves") and "_0" not in name}
     image = {name: value for name, value in image.items() if name[-2:] not in ("_1", "_2")} | {"offset": photo}
     chain = DenoisingChain(
-        "step", 3, EagerEngine("noise", NoiseLink(model), noise, ["latent"]),
+        "step",
+        3,
+        EagerEngine("noise", NoiseLink(model), noise, ["latent"]),
         EagerEngine("decoder", DecoderLink(model.codec), {"latent": latent, "image_cotangent": photo}, ["latent"]),
         EagerEngine("image", SearchStep(Decoded(), surrogates, crop=SIDE), image, ["offset"]),
-    )  # fmt: skip
+    )
     feeds = {name: value.numpy() for name, value in sample.items()}
     expected, found = fused.run(feeds), chain.run(feeds)
     assert set(found) == set(expected)

@@ -20,32 +20,51 @@ Layers = dict[str, dict[str, Any]]
 BLOCKS: dict[str, list[tuple[str, int, int, int, int]]] = {
     "Block35": [
         ("Branch_0_Conv2d_1x1", 1, 1, 256, 32),
-        ("Branch_1_Conv2d_0a_1x1", 1, 1, 256, 32), ("Branch_1_Conv2d_0b_3x3", 3, 3, 32, 32),
-        ("Branch_2_Conv2d_0a_1x1", 1, 1, 256, 32), ("Branch_2_Conv2d_0b_3x3", 3, 3, 32, 32), ("Branch_2_Conv2d_0c_3x3", 3, 3, 32, 32),
+        ("Branch_1_Conv2d_0a_1x1", 1, 1, 256, 32),
+        ("Branch_1_Conv2d_0b_3x3", 3, 3, 32, 32),
+        ("Branch_2_Conv2d_0a_1x1", 1, 1, 256, 32),
+        ("Branch_2_Conv2d_0b_3x3", 3, 3, 32, 32),
+        ("Branch_2_Conv2d_0c_3x3", 3, 3, 32, 32),
         ("Conv2d_1x1", 1, 1, 96, 256),
     ],
     "Block17": [
-        ("Branch_0_Conv2d_1x1", 1, 1, 896, 128), ("Branch_1_Conv2d_0a_1x1", 1, 1, 896, 128),
-        ("Branch_1_Conv2d_0b_1x7", 1, 7, 128, 128), ("Branch_1_Conv2d_0c_7x1", 7, 1, 128, 128), ("Conv2d_1x1", 1, 1, 256, 896),
+        ("Branch_0_Conv2d_1x1", 1, 1, 896, 128),
+        ("Branch_1_Conv2d_0a_1x1", 1, 1, 896, 128),
+        ("Branch_1_Conv2d_0b_1x7", 1, 7, 128, 128),
+        ("Branch_1_Conv2d_0c_7x1", 7, 1, 128, 128),
+        ("Conv2d_1x1", 1, 1, 256, 896),
     ],
     "Block8": [
-        ("Branch_0_Conv2d_1x1", 1, 1, 1792, 192), ("Branch_1_Conv2d_0a_1x1", 1, 1, 1792, 192),
-        ("Branch_1_Conv2d_0b_1x3", 1, 3, 192, 192), ("Branch_1_Conv2d_0c_3x1", 3, 1, 192, 192), ("Conv2d_1x1", 1, 1, 384, 1792),
+        ("Branch_0_Conv2d_1x1", 1, 1, 1792, 192),
+        ("Branch_1_Conv2d_0a_1x1", 1, 1, 1792, 192),
+        ("Branch_1_Conv2d_0b_1x3", 1, 3, 192, 192),
+        ("Branch_1_Conv2d_0c_3x1", 3, 1, 192, 192),
+        ("Conv2d_1x1", 1, 1, 384, 1792),
     ],
     "Mixed_6a": [
-        ("Branch_0_Conv2d_1a_3x3", 3, 3, 256, 384), ("Branch_1_Conv2d_0a_1x1", 1, 1, 256, 192),
-        ("Branch_1_Conv2d_0b_3x3", 3, 3, 192, 192), ("Branch_1_Conv2d_1a_3x3", 3, 3, 192, 256),
+        ("Branch_0_Conv2d_1a_3x3", 3, 3, 256, 384),
+        ("Branch_1_Conv2d_0a_1x1", 1, 1, 256, 192),
+        ("Branch_1_Conv2d_0b_3x3", 3, 3, 192, 192),
+        ("Branch_1_Conv2d_1a_3x3", 3, 3, 192, 256),
     ],
     "Mixed_7a": [
-        ("Branch_0_Conv2d_0a_1x1", 1, 1, 896, 256), ("Branch_0_Conv2d_1a_3x3", 3, 3, 256, 384),
-        ("Branch_1_Conv2d_0a_1x1", 1, 1, 896, 256), ("Branch_1_Conv2d_1a_3x3", 3, 3, 256, 256),
-        ("Branch_2_Conv2d_0a_1x1", 1, 1, 896, 256), ("Branch_2_Conv2d_0b_3x3", 3, 3, 256, 256), ("Branch_2_Conv2d_1a_3x3", 3, 3, 256, 256),
+        ("Branch_0_Conv2d_0a_1x1", 1, 1, 896, 256),
+        ("Branch_0_Conv2d_1a_3x3", 3, 3, 256, 384),
+        ("Branch_1_Conv2d_0a_1x1", 1, 1, 896, 256),
+        ("Branch_1_Conv2d_1a_3x3", 3, 3, 256, 256),
+        ("Branch_2_Conv2d_0a_1x1", 1, 1, 896, 256),
+        ("Branch_2_Conv2d_0b_3x3", 3, 3, 256, 256),
+        ("Branch_2_Conv2d_1a_3x3", 3, 3, 256, 256),
     ],
-}  # fmt: skip
+}
 STEM = [
-    ("1a_3x3", 3, 3, 32), ("2a_3x3", 3, 32, 32), ("2b_3x3", 3, 32, 64),
-    ("3b_1x1", 1, 64, 80), ("4a_3x3", 3, 80, 192), ("4b_3x3", 3, 192, 256),
-]  # fmt: skip
+    ("1a_3x3", 3, 3, 32),
+    ("2a_3x3", 3, 32, 32),
+    ("2b_3x3", 3, 32, 64),
+    ("3b_1x1", 1, 64, 80),
+    ("4a_3x3", 3, 80, 192),
+    ("4b_3x3", 3, 192, 256),
+]
 
 
 def zeros(*shape: int) -> Any:

@@ -85,8 +85,13 @@ def test_a_look_is_tuned_into_a_ddpm(
     recipe = load_recipe(out / "recipes" / "makeup.json")
     assert {stage["kind"] for stage in recipe["stages"]} == {"map"}
     assert [stage["engine"] for stage in recipe["stages"]] == [
-        "makeup-encode", "makeup-invert", "makeup-invert", "makeup-generate", "makeup-generate", "makeup",
-    ]  # fmt: skip
+        "makeup-encode",
+        "makeup-invert",
+        "makeup-invert",
+        "makeup-generate",
+        "makeup-generate",
+        "makeup",
+    ]
     face = torch.from_numpy(np.load(crops)[0]).permute(2, 0, 1)[None].float() / 255
     pool = EnginePool(Store([out, ZOO]), "cpu")
     arrays = {"original": face.numpy(), "mask": face_mask()}

@@ -37,9 +37,14 @@ class Persistent:
 def module_of(tensors: State) -> Persistent:
     """Nested objects with the attributes of ``torch.nn.Module``."""
     own: dict[str, Any] = {
-        "training": False, "_parameters": OrderedDict(), "_buffers": OrderedDict(), "_modules": OrderedDict(),
-        "_non_persistent_buffers_set": set(), "_init_args": (), "_init_kwargs": {"w_dim": np.int64(8), "dtype": torch.float32},
-    }  # fmt: skip
+        "training": False,
+        "_parameters": OrderedDict(),
+        "_buffers": OrderedDict(),
+        "_modules": OrderedDict(),
+        "_non_persistent_buffers_set": set(),
+        "_init_args": (),
+        "_init_kwargs": {"w_dim": np.int64(8), "dtype": torch.float32},
+    }
     below: dict[str, State] = {}
     for key, value in tensors.items():
         first, _, rest = key.partition(".")
@@ -120,11 +125,15 @@ def evil() -> list[tuple[str, bytes]]:
 
     ran = "open('RAN', 'w').close()"
     calls = {
-        "system": Calling(os.system, "touch RAN"), "builtins.exec": Calling(exec, ran), "builtins.eval": Calling(eval, ran),
-        "builtins.getattr": Calling(getattr, dict, "fromkeys"), "subprocess.run": Calling(subprocess.run, ["touch", "RAN"]),
-        "importlib.import_module": Calling(importlib.import_module, "antigravity"), "torch.serialization.load": Calling(torch.load, "RAN"),
+        "system": Calling(os.system, "touch RAN"),
+        "builtins.exec": Calling(exec, ran),
+        "builtins.eval": Calling(eval, ran),
+        "builtins.getattr": Calling(getattr, dict, "fromkeys"),
+        "subprocess.run": Calling(subprocess.run, ["touch", "RAN"]),
+        "importlib.import_module": Calling(importlib.import_module, "antigravity"),
+        "torch.serialization.load": Calling(torch.load, "RAN"),
         "torch.hub.load": Calling(torch.hub.load, "x", "y"),
-    }  # fmt: skip
+    }
     found = [(name, pickle.dumps({"G_ema": call}, 3)) for name, call in calls.items()]
     walk = b"OrderedDict.copy.__globals__"  # a dotted name, from what is allowed to what is not (protocol 4)
     return [*found, (walk.decode(), b"\x80\x04\x8c\x0bcollections\x8c" + bytes([len(walk)]) + walk + b"\x93.")]

@@ -65,10 +65,35 @@ def read(path: Path, shape: tuple[int, ...]) -> tuple[OnnxModule, torch.Tensor]:
 
 ONE: list[tuple[str, int, list[Call]]] = [
     (name, 18, [(name, ["x"], {})])
-    for name in ("Relu", "Sigmoid", "Tanh", "Erf", "Sin", "Cos", "Exp", "Abs", "Neg", "HardSwish", "HardSigmoid", "Mish", "Elu", "Selu",
-                 "Celu", "Softplus", "Softsign", "LeakyRelu", "ThresholdedRelu", "GlobalAveragePool", "GlobalMaxPool", "Flatten",
-                 "MeanVarianceNormalization", "LpNormalization", "LogSoftmax", "Shrink")
-]  # fmt: skip
+    for name in (
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Erf",
+        "Sin",
+        "Cos",
+        "Exp",
+        "Abs",
+        "Neg",
+        "HardSwish",
+        "HardSigmoid",
+        "Mish",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Softplus",
+        "Softsign",
+        "LeakyRelu",
+        "ThresholdedRelu",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Flatten",
+        "MeanVarianceNormalization",
+        "LpNormalization",
+        "LogSoftmax",
+        "Shrink",
+    )
+]
 MANY: list[tuple[str, int, list[Call]]] = [
     ("gelu", 20, [("Gelu", ["x"], {})]),
     ("gelu-tanh", 20, [("Gelu", ["x"], {"approximate": "tanh"})]),

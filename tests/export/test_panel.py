@@ -153,10 +153,16 @@ def _toy(path: Path, blocks: bool) -> Path:
     """112 px, values 0..255, normalised inside the graph; ``blocks``: the matrix as int8, a scale and a zero point per 64 of a row."""
     random = np.random.default_rng(0)
     arrays = {
-        "mean": np.array([127.5]), "scale": np.array([1 / 128]), "kernel": random.normal(0, 0.2, (8, 3, 3, 3)),
-        "gamma": random.uniform(0.5, 2, 8), "beta": random.normal(0, 1, 8), "mu": random.normal(0, 1, 8), "var": random.uniform(0.5, 2, 8),
-        "slope": random.uniform(0.1, 0.4, (8, 1, 1)), "bias": random.normal(0, 1, 16),
-    }  # fmt: skip
+        "mean": np.array([127.5]),
+        "scale": np.array([1 / 128]),
+        "kernel": random.normal(0, 0.2, (8, 3, 3, 3)),
+        "gamma": random.uniform(0.5, 2, 8),
+        "beta": random.normal(0, 1, 8),
+        "mu": random.normal(0, 1, 8),
+        "var": random.uniform(0.5, 2, 8),
+        "slope": random.uniform(0.1, 0.4, (8, 1, 1)),
+        "bias": random.normal(0, 1, 16),
+    }
     width = 8 * 28 * 28
     node = onnx.helper.make_node
     first = []
@@ -169,12 +175,15 @@ def _toy(path: Path, blocks: bool) -> Path:
     constants = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
     constants += [onnx.numpy_helper.from_array(array.astype(np.int8), name) for name, array in whole.items()]
     nodes = [
-        *first, node("Sub", ["data", "mean"], ["a"]), node("Mul", ["a", "scale"], ["b"]),
+        *first,
+        node("Sub", ["data", "mean"], ["a"]),
+        node("Mul", ["a", "scale"], ["b"]),
         node("Conv", ["b", "kernel"], ["c"], strides=[4, 4], pads=[1, 1, 1, 1]),
         node("BatchNormalization", ["c", "gamma", "beta", "mu", "var"], ["d"]),
-        node("PRelu", ["d", "slope"], ["e"]), node("Flatten", ["e"], ["f"]),
+        node("PRelu", ["d", "slope"], ["e"]),
+        node("Flatten", ["e"], ["f"]),
         node("Gemm", ["f", "weight", "bias"], ["fc"], transB=1),
-    ]  # fmt: skip
+    ]
     tensor = onnx.helper.make_tensor_value_info
     inputs, outputs = [tensor("data", 1, [1, 3, 112, 112])], [tensor("fc", 1, [1, 16])]
     graph = onnx.helper.make_graph(nodes, "toy", inputs, outputs, constants)

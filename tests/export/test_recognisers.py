@@ -28,9 +28,13 @@ from faceprotect_sdk.face.align import ARCFACE_112, Window
 
 #: Of each network, without the classes of a training set.
 PARAMETERS = {
-    "ir50": 43_574_976, "ir152": 70_737_600, "irse50": 43_797_696, "facenet": 23_482_624, "facenet128": 22_793_728,
+    "ir50": 43_574_976,
+    "ir152": 70_737_600,
+    "irse50": 43_797_696,
+    "facenet": 23_482_624,
+    "facenet128": 22_793_728,
     "mobilefacenet": 1_200_512,
-}  # fmt: skip
+}
 #: What the published files hold.
 TENSORS: dict[str, dict[str, list[int]]] = {
     "ir50": {

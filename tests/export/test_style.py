@@ -173,11 +173,19 @@ def step_inputs(decode: StyleDecode, given: dict[str, Tensor]) -> dict[str, Tens
         plain = decode(**{**given, "offset": torch.zeros_like(given["offset"])})
     crop = torch.rand(1, 3, CROP, CROP)
     return {
-        **given, "decoded_original": plain, "original": crop, "mask": torch.ones(1, 1, CROP, CROP), "rows": torch.eye(CROP)[None],
-        "cols": torch.eye(CROP)[None], "noise": 0.01 * torch.randn_like(crop), "weights": torch.ones(1), "shares": torch.full((3,), 0.3),
-        "penalty_weight": torch.full((1,), 20.0), "image_cotangent": 1e-3 * torch.randn_like(crop),
+        **given,
+        "decoded_original": plain,
+        "original": crop,
+        "mask": torch.ones(1, 1, CROP, CROP),
+        "rows": torch.eye(CROP)[None],
+        "cols": torch.eye(CROP)[None],
+        "noise": 0.01 * torch.randn_like(crop),
+        "weights": torch.ones(1),
+        "shares": torch.full((3,), 0.3),
+        "penalty_weight": torch.full((1,), 20.0),
+        "image_cotangent": 1e-3 * torch.randn_like(crop),
         reference_input("a-net"): F.normalize(torch.randn(1, 7), dim=1),
-    }  # fmt: skip
+    }
 
 
 def _points() -> KeypointNet:

@@ -12,9 +12,14 @@ from faceprotect_sdk.result import LATE
 
 
 def still_matched(
-    method: str = "auto", strength: str = "medium", *, took_part: bool = True, late: bool = False,
-    searches: bool = True, beyond: str = "latent",
-) -> ProtectResult:  # fmt: skip
+    method: str = "auto",
+    strength: str = "medium",
+    *,
+    took_part: bool = True,
+    late: bool = False,
+    searches: bool = True,
+    beyond: str = "latent",
+) -> ProtectResult:
     verdict = Verdict("some", 0.5, 0.3, matched=True, took_part=took_part)
     quality = Quality(60.0, None, 5.0, 38.0, 0.97)
     face = FaceResult(0, (0, 0, 9, 9), (), 0.9, "still_matched", (verdict,), quality, 3, search_passed=False, steps=96)
@@ -23,9 +28,23 @@ def still_matched(
 
 def result(status: str, faces: tuple[FaceResult, ...], method: str, strength: str, *, late: bool = False) -> ProtectResult:
     return ProtectResult(
-        status, faces, len(faces), None, b"x" if faces else None, "JPEG", (9, 9), method, "dodge", strength, 0, "cpu", {}, {}, "0",  # type: ignore[arg-type]
+        status,
+        faces,
+        len(faces),
+        None,
+        b"x" if faces else None,
+        "JPEG",
+        (9, 9),
+        method,
+        "dodge",
+        strength,
+        0,
+        "cpu",
+        {},
+        {},
+        "0",  # type: ignore[arg-type]
         (LATE,) if late else (),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,10 @@ def test_a_report_beside_itself_has_ratios_of_one() -> None:
     numbers = {"p50_s": 0.5, "p90_s": 0.0}
     report = {"peak_rss_mb": None, "threads": 1, **numbers, "stages": {"search": {"p50_s": 0.25}, "old": {"p50_s": 1.0}}}
     assert compare({**report, "stages": {"search": {"p50_s": 0.5}, "new": {}}}, report) == {
-        "ratios": {"p50_s": 1.0}, "stages": {"search": {"p50_s": 2.0}}, "warnings": [],
-    }  # fmt: skip
+        "ratios": {"p50_s": 1.0},
+        "stages": {"search": {"p50_s": 2.0}},
+        "warnings": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,10 +125,12 @@ def test_the_power_state_is_that_of_a_jetson(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     assert power_state(tmp_path) is None
     files = {
-        "etc/nv_tegra_release": "# R36", "sys/class/devfreq/17000000.gpu/cur_freq": "1020000000\n",
-        "sys/class/devfreq/15340000.vic/cur_freq": "729600000\n", "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "",
+        "etc/nv_tegra_release": "# R36",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "1020000000\n",
+        "sys/class/devfreq/15340000.vic/cur_freq": "729600000\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "",
         **{f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": "1510400\n" for core in (10, 2)},
-    }  # fmt: skip
+    }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -414,10 +414,20 @@ def test_a_closed_protector_says_so(store: Store, pixels: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"surrogates": "folder"}, {"judges": Path("dlib")}, {"without": "sface"}, {"without": None}, {"quality": "95"}, {"quality": None},
-        {"quality": 95.5}, {"quality": True}, {"attempts": "3"}, {"threads": "2"}, {"threads": 0}, {"time_budget": "5"},
+        {"surrogates": "folder"},
+        {"judges": Path("dlib")},
+        {"without": "sface"},
+        {"without": None},
+        {"quality": "95"},
+        {"quality": None},
+        {"quality": 95.5},
+        {"quality": True},
+        {"attempts": "3"},
+        {"threads": "2"},
+        {"threads": 0},
+        {"time_budget": "5"},
     ],
-)  # fmt: skip
+)
 def test_settings_of_the_wrong_kind_are_refused_by_name(store: Store, settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(settings))):
         Protector(store=store, device="cpu", **settings)

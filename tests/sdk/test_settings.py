@@ -42,10 +42,20 @@ def test_settings_methods_and_names_are_one(store: Store) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"method": 3}, {"method": None}, {"strength": 0.5}, {"goal": "impersonate"}, {"decoy": "1"}, {"quality": 0}, {"attempts": 0},
-        {"threads": 0}, {"time_budget": 0}, {"surrogates": "folder"}, {"quality": "95"}, {"without": None},
+        {"method": 3},
+        {"method": None},
+        {"strength": 0.5},
+        {"goal": "impersonate"},
+        {"decoy": "1"},
+        {"quality": 0},
+        {"attempts": 0},
+        {"threads": 0},
+        {"time_budget": 0},
+        {"surrogates": "folder"},
+        {"quality": "95"},
+        {"without": None},
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused_when_it_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Settings(**wrong)

@@ -219,8 +219,12 @@ def test_photos_come_back_in_order_and_one_that_fails_does_not_end_the_run(prote
     found = list(protector.map(photos, workers=2))
     assert [one.photo for one in found] == photos or all(one.photo is photo for one, photo in zip(found, photos, strict=True))
     assert [one.result.status if one.result else one.error.code for one in found] == [  # type: ignore[union-attr]
-        "protected", "unreadable_input", "no_face", "unreadable_input", "protected",
-    ]  # fmt: skip
+        "protected",
+        "unreadable_input",
+        "no_face",
+        "unreadable_input",
+        "protected",
+    ]
     assert found[0].get().image == protector.protect(pixels).image
     with pytest.raises(FaceprotectError):
         found[1].get()

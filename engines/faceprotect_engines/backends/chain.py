@@ -106,9 +106,12 @@ class NullTextChain(_Chain):
         latent, embedding, maps = self._noise.latent, self._noise.embedding, self._noise.maps
         numbers = (TensorSpec("time", "float32", (1,)), TensorSpec("moves", "float32", (2,)))
         outputs = (
-            TensorSpec("loss", "float32", (1,)), replace(latent, name="moved"), replace(embedding, name="used"), maps,
+            TensorSpec("loss", "float32", (1,)),
+            replace(latent, name="moved"),
+            replace(embedding, name="used"),
+            maps,
             replace(embedding, name="grad_embedding"),
-        )  # fmt: skip
+        )
         super().__init__(EngineSpec(name, (latent, replace(latent, name="target"), embedding, *numbers), outputs), noise.device)
 
     def _follow(self, feeds: dict[str, Array], outputs: Collection[str]) -> dict[str, Any]:

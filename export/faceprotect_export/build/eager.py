@@ -16,9 +16,14 @@ class EagerEngine(BaseEngine):
     """``function`` and its gradients to ``variables``, with inputs of the shapes of ``sample``; ``bound`` inputs are not fed."""
 
     def __init__(
-        self, name: str, function: NamedFunction, sample: Mapping[str, Tensor], variables: Sequence[str] = (), loss: str = "loss",
+        self,
+        name: str,
+        function: NamedFunction,
+        sample: Mapping[str, Tensor],
+        variables: Sequence[str] = (),
+        loss: str = "loss",
         bound: Mapping[str, Tensor] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bound = dict(bound or {})
         self._function, self._variables, self._loss = function, tuple(variables), loss
         made = self._run(sample)

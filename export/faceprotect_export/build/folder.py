@@ -118,9 +118,13 @@ def _build(recipe: EngineRecipe, folder: Path) -> Manifest:
     check_name(recipe.name)
     first = {k: v.detach() for k, v in recipe.samples[0].items()}
     graph = trace(
-        recipe.function, {**first, **recipe.weights_inputs}, recipe.variables, recipe.loss, gradient_scale=recipe.gradient_scale,
+        recipe.function,
+        {**first, **recipe.weights_inputs},
+        recipe.variables,
+        recipe.loss,
+        gradient_scale=recipe.gradient_scale,
         tracing_mode=recipe.tracing,
-    )  # fmt: skip
+    )
     external = dict(recipe.package.tensors) if recipe.package else {}
     fold: Literal["export", "load"] = "load" if external else recipe.fold
     write(graph, folder / GRAPH, weights=recipe.weights, arithmetic=recipe.arithmetic, fold=fold, external=external, inline=recipe.inline)

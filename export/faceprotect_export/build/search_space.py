@@ -92,9 +92,15 @@ class PackageDlib(nn.Module):
 def decode_recipe(space: SearchSpace, crops: Sequence[Tensor], *, program: bool) -> EngineRecipe:
     """``NAME-decode``: the image for an offset, forward only."""
     return EngineRecipe(
-        name=f"{space.name}-decode", role="decoder", function=SearchDecode(space.decode), samples=space.faces(crops),
-        describe={**DESCRIBE, **space.describe}, weights="fp16", manifest=space.card(f"{space.name}-decode"), program=program,
-    )  # fmt: skip
+        name=f"{space.name}-decode",
+        role="decoder",
+        function=SearchDecode(space.decode),
+        samples=space.faces(crops),
+        describe={**DESCRIBE, **space.describe},
+        weights="fp16",
+        manifest=space.card(f"{space.name}-decode"),
+        program=program,
+    )
 
 
 def step_recipe(
@@ -126,11 +132,18 @@ def step_recipe(
     references = {reference_input(name): {"range": (-0.1, 0.1), "description": "unit embedding to move away from"} for name in nets}
     package = {f"dlib_{k}": ExternalTensor(LOCATION, t.offset, t.length) for k, t in stored.items()}
     return EngineRecipe(
-        name=f"{space.name}-step", role="step", function=SearchStep(space.decode, nets, dict(space.terms)), samples=samples,
-        variables=("offset",), describe={**DESCRIBE, **references, **space.describe}, weights="fp16",
-        package=PackageSource(PACKAGE, FILE, dlib, package), weights_inputs=values, program=program,
+        name=f"{space.name}-step",
+        role="step",
+        function=SearchStep(space.decode, nets, dict(space.terms)),
+        samples=samples,
+        variables=("offset",),
+        describe={**DESCRIBE, **references, **space.describe},
+        weights="fp16",
+        package=PackageSource(PACKAGE, FILE, dlib, package),
+        weights_inputs=values,
+        program=program,
         manifest=space.card(f"{space.name}-step", surrogates=list(nets)),
-    )  # fmt: skip
+    )
 
 
 def _embed_with(net: nn.Module, image: Tensor, values: Mapping[str, Tensor]) -> Tensor:

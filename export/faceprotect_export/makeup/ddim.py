@@ -87,17 +87,28 @@ def ddim_recipes(generator: Ddim, sources: Sources, own: Mapping[str, Any], meta
         ("makeup-invert", "denoiser", _Step(generator.model), steps, step),
         ("makeup-generate", "denoiser", _Step(generator.tuned), steps, step),
         (
-            "makeup", "protector", _Blend(codec, sources.keypoints()), [{**one, "mask": mask} for one in blends],  # type: ignore[arg-type]
+            "makeup",
+            "protector",
+            _Blend(codec, sources.keypoints()),
+            [{**one, "mask": mask} for one in blends],  # type: ignore[arg-type]
             {**DESCRIBE, "latent": LATENT, "plain": {**LATENT, "description": "of the crop as it is"}},
         ),
-    ]  # fmt: skip
+    ]
     return [
         EngineRecipe(
-            name=name, role=role, function=function, samples=samples, describe=describe, weights="fp16", fold="load",
-            manifest={**own, "metadata": dict(metadata) if name == "makeup" else {}}, program=sources.program, tolerance=1e-3,
+            name=name,
+            role=role,
+            function=function,
+            samples=samples,
+            describe=describe,
+            weights="fp16",
+            fold="load",
+            manifest={**own, "metadata": dict(metadata) if name == "makeup" else {}},
+            program=sources.program,
+            tolerance=1e-3,
         )
         for name, role, function, samples, describe in made
-    ]  # fmt: skip
+    ]
 
 
 def ddim_document(generator: Ddim) -> dict[str, Any]:

@@ -18,9 +18,18 @@ from faceprotect_export.makeup.render import AMOUNTS, BLUSHES, FINISHES, LINERS,
 
 #: Every word that means something; the order is that of the embedding's rows.
 WORDS = (
-    "without", "makeup", "lipstick", "eyeshadow", "eyeliner", "blush", "brows", "filled",
-    *FINISHES, *(word for word, _ in AMOUNTS if word), *sorted({*LIPSTICKS, *SHADOWS, *BLUSHES, *LINERS}),
-)  # fmt: skip
+    "without",
+    "makeup",
+    "lipstick",
+    "eyeshadow",
+    "eyeliner",
+    "blush",
+    "brows",
+    "filled",
+    *FINISHES,
+    *(word for word, _ in AMOUNTS if word),
+    *sorted({*LIPSTICKS, *SHADOWS, *BLUSHES, *LINERS}),
+)
 #: Words that mean nothing by themselves.
 _FILLING = {"a", "an", "the", "face", "person", "with", "and", "wearing", "of", "photo", "some"}
 LENGTH, WIDTH, EMBEDDING, SIDE = 20, 64, 128, 128
@@ -54,10 +63,16 @@ class LookEncoder(nn.Module):
     def __init__(self, width: int = 24) -> None:
         super().__init__()
         self.image = nn.Sequential(
-            *_conv(3, width, 2), *_conv(width, 2 * width, 1), *_conv(2 * width, 3 * width, 2), *_conv(3 * width, 3 * width, 1),
-            *_conv(3 * width, 4 * width, 2), *_conv(4 * width, 4 * width, 1), *_conv(4 * width, 2 * width, 2),
-            nn.Flatten(), nn.Linear(2 * width * 64, EMBEDDING),
-        )  # fmt: skip
+            *_conv(3, width, 2),
+            *_conv(width, 2 * width, 1),
+            *_conv(2 * width, 3 * width, 2),
+            *_conv(3 * width, 3 * width, 1),
+            *_conv(3 * width, 4 * width, 2),
+            *_conv(4 * width, 4 * width, 1),
+            *_conv(4 * width, 2 * width, 2),
+            nn.Flatten(),
+            nn.Linear(2 * width * 64, EMBEDDING),
+        )
         self.word = nn.Embedding(len(WORDS) + 1, WIDTH, padding_idx=0)
         self.place = nn.Parameter(0.02 * torch.randn(1, LENGTH, WIDTH))
         layer = nn.TransformerEncoderLayer(WIDTH, 4, 2 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)

@@ -105,14 +105,31 @@ def export_look(wish: Wish, folder: Path, report: Report | None = None) -> Manif
 
 
 def _one_pass(
-    wish: Wish, sources: Sources, reference: Reference, encoder: ImageText, crops: np.ndarray, training: Path, made: Path,
-    facts: dict[str, Any], report: Report | None,
-) -> Manifest:  # fmt: skip
+    wish: Wish,
+    sources: Sources,
+    reference: Reference,
+    encoder: ImageText,
+    crops: np.ndarray,
+    training: Path,
+    made: Path,
+    facts: dict[str, Any],
+    report: Report | None,
+) -> Manifest:
     shipped = wish.weights / "makeup.safetensors"  # trained against more recognisers than most people have, and for any look
     train_looks(
-        sources, crops, [reference], training, teachers=wish.teachers, start=shipped if shipped.is_file() else None,
-        encoder=encoder, steps=wish.steps, seed=wish.seed, goal=wish.goal, facts=facts, report=report,
-    )  # fmt: skip
+        sources,
+        crops,
+        [reference],
+        training,
+        teachers=wish.teachers,
+        start=shipped if shipped.is_file() else None,
+        encoder=encoder,
+        steps=wish.steps,
+        seed=wish.seed,
+        goal=wish.goal,
+        facts=facts,
+        report=report,
+    )
     tensors, learnt = checkpoint.load(training / "weights.safetensors")
     makeup = read_makeup(tensors, learnt, sources.fast())
     manifest = write_looks(made, makeup_recipe(sources, makeup, learnt, _card(wish, learnt)))

@@ -17,13 +17,25 @@ from faceprotect_export.objectives.penalty import luma
 
 #: Pigments, sRGB in 0..1, by the word that a caption has for them.
 LIPSTICKS = {
-    "red": (0.72, 0.06, 0.11), "pink": (0.87, 0.33, 0.49), "coral": (0.91, 0.36, 0.27), "nude": (0.72, 0.45, 0.37),
-    "plum": (0.42, 0.10, 0.26), "berry": (0.58, 0.08, 0.28), "brown": (0.45, 0.21, 0.15), "orange": (0.88, 0.35, 0.12),
-}  # fmt: skip
+    "red": (0.72, 0.06, 0.11),
+    "pink": (0.87, 0.33, 0.49),
+    "coral": (0.91, 0.36, 0.27),
+    "nude": (0.72, 0.45, 0.37),
+    "plum": (0.42, 0.10, 0.26),
+    "berry": (0.58, 0.08, 0.28),
+    "brown": (0.45, 0.21, 0.15),
+    "orange": (0.88, 0.35, 0.12),
+}
 SHADOWS = {
-    "brown": (0.36, 0.23, 0.17), "blue": (0.18, 0.33, 0.66), "green": (0.17, 0.43, 0.31), "purple": (0.42, 0.21, 0.52),
-    "gold": (0.68, 0.52, 0.30), "grey": (0.28, 0.28, 0.31), "rose": (0.72, 0.40, 0.45), "taupe": (0.50, 0.40, 0.36),
-}  # fmt: skip
+    "brown": (0.36, 0.23, 0.17),
+    "blue": (0.18, 0.33, 0.66),
+    "green": (0.17, 0.43, 0.31),
+    "purple": (0.42, 0.21, 0.52),
+    "gold": (0.68, 0.52, 0.30),
+    "grey": (0.28, 0.28, 0.31),
+    "rose": (0.72, 0.40, 0.45),
+    "taupe": (0.50, 0.40, 0.36),
+}
 BLUSHES = {"pink": (0.89, 0.40, 0.47), "peach": (0.93, 0.53, 0.40), "rose": (0.78, 0.31, 0.38)}
 LINERS = {"black": (0.05, 0.04, 0.05), "brown": (0.22, 0.13, 0.09)}
 #: Finishes: of lips and lids.
@@ -91,9 +103,12 @@ def random_look(rng: np.random.Generator) -> Look:
     if rng.random() < 0.08:
         return Look()
     return Look(
-        pigment(LIPSTICKS, 0.75, True), pigment(SHADOWS, 0.7, True), pigment(LINERS, 0.4), pigment(BLUSHES, 0.6),
+        pigment(LIPSTICKS, 0.75, True),
+        pigment(SHADOWS, 0.7, True),
+        pigment(LINERS, 0.4),
+        pigment(BLUSHES, 0.6),
         float(rng.uniform(0.15, 0.6)) if rng.random() < 0.3 else 0.0,
-    )  # fmt: skip
+    )
 
 
 def paint(image: Tensor, points: Tensor, look: Look) -> Tensor:

@@ -42,10 +42,17 @@ def build_unet(config: DiffusionConfig) -> UNet2DConditionModel:
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attends)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attends))
     return UNet2DConditionModel(
-        sample_size=config.size, in_channels=config.latent, out_channels=config.latent, layers_per_block=1,
-        block_out_channels=config.widths, down_block_types=down, up_block_types=up, cross_attention_dim=config.token_width,
-        attention_head_dim=config.heads, norm_num_groups=config.groups,
-    )  # fmt: skip
+        sample_size=config.size,
+        in_channels=config.latent,
+        out_channels=config.latent,
+        layers_per_block=1,
+        block_out_channels=config.widths,
+        down_block_types=down,
+        up_block_types=up,
+        cross_attention_dim=config.token_width,
+        attention_head_dim=config.heads,
+        norm_num_groups=config.groups,
+    )
 
 
 def alphas_cumprod(steps: int = STEPS, first: float = 0.00085, last: float = 0.012) -> Tensor:
@@ -114,9 +121,13 @@ class CatchingAttention:
         self.maps: list[Tensor] = []
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None,
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         if attention_mask is not None or hidden_states.ndim != 3 or attn.residual_connection:
             raise NotImplementedError("attention with a mask, on pictures, or with a skip of its own: not what a transformer block has")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states

@@ -46,9 +46,10 @@ class Unit(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, excitation: bool) -> None:
         super().__init__()
         self.shortcut_layer = (
-            Thinned(stride) if inputs == outputs
+            Thinned(stride)
+            if inputs == outputs
             else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        )  # fmt: skip
+        )
         layers = [
             nn.BatchNorm2d(inputs),
             nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),

@@ -25,12 +25,17 @@ class KeypointNet(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         self.down = nn.Sequential(*layers)
         self.wide = nn.Sequential(
-            nn.Conv2d(3 * width, 3 * width, 3, 2, 1, bias=False), nn.BatchNorm2d(3 * width), nn.ReLU(),
-            nn.Conv2d(3 * width, 3 * width, 3, 1, 1, bias=False), nn.BatchNorm2d(3 * width), nn.ReLU(), nn.Upsample(scale_factor=2),
-        )  # fmt: skip
+            nn.Conv2d(3 * width, 3 * width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(3 * width),
+            nn.ReLU(),
+            nn.Conv2d(3 * width, 3 * width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(3 * width),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+        )
         self.maps = nn.Sequential(
             nn.Conv2d(6 * width, 2 * width, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, COUNT, 3, 1, 1)
-        )  # fmt: skip
+        )
         centres = (torch.arange(GRID) + 0.5) / GRID
         self.register_buffer("centres", centres, persistent=False)
 

@@ -133,9 +133,19 @@ class SearchStep(nn.Module):
         return rows @ image @ cols + noise
 
     def forward(
-        self, decoded_original: Tensor, original: Tensor, mask: Tensor, rows: Tensor, cols: Tensor, noise: Tensor, weights: Tensor,
-        penalty_weight: Tensor, shares: Tensor, image_cotangent: Tensor, **named: Tensor,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        decoded_original: Tensor,
+        original: Tensor,
+        mask: Tensor,
+        rows: Tensor,
+        cols: Tensor,
+        noise: Tensor,
+        weights: Tensor,
+        penalty_weight: Tensor,
+        shares: Tensor,
+        image_cotangent: Tensor,
+        **named: Tensor,
+    ) -> dict[str, Tensor]:
         """Returns loss [1], similarity [K], penalty [1], mse [1], each further term [1], difference [1, 3, S, S] (image minus original),
         and what it is without the mask, ``moved`` [1, 3, S, S]: where a search in pixels goes on from.
         """

@@ -15,10 +15,39 @@ _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
 #: What gives the numbers of a constant in another order or shape.
 _REORDERED = {"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand"}
 _LIGHT = {
-    "Relu", "PRelu", "LeakyRelu", "Add", "Sub", "Mul", "Neg", "Where", "Clip", "Concat", "Reshape", "Transpose", "Slice", "Pad",
-    "Expand", "DepthToSpace", "MaxPool", "AveragePool", "Unsqueeze", "Gather", "Split", "Greater", "LessOrEqual", "Less",
-    "GreaterOrEqual", "Equal", "Sign", "Max", "Min", "Sigmoid", "Tanh", "Abs",
-}  # fmt: skip
+    "Relu",
+    "PRelu",
+    "LeakyRelu",
+    "Add",
+    "Sub",
+    "Mul",
+    "Neg",
+    "Where",
+    "Clip",
+    "Concat",
+    "Reshape",
+    "Transpose",
+    "Slice",
+    "Pad",
+    "Expand",
+    "DepthToSpace",
+    "MaxPool",
+    "AveragePool",
+    "Unsqueeze",
+    "Gather",
+    "Split",
+    "Greater",
+    "LessOrEqual",
+    "Less",
+    "GreaterOrEqual",
+    "Equal",
+    "Sign",
+    "Max",
+    "Min",
+    "Sigmoid",
+    "Tanh",
+    "Abs",
+}
 
 
 class _Typist:
@@ -40,9 +69,10 @@ class _Typist:
         self._converted: dict[tuple[str, bool], str] = {}
         #: Weights stored as float16 and cast: the stored ones are what float16 arithmetic wants.
         self.stored = {
-            node.output[0]: node.input[0] for node in model.graph.node
+            node.output[0]: node.input[0]
+            for node in model.graph.node
             if node.op_type == "Cast" and node.input[0] in self.constants and self.kinds[node.input[0]] == TensorProto.FLOAT16
-        }  # fmt: skip
+        }
 
     def is_float(self, name: str) -> bool:
         return self.kinds.get(name) == TensorProto.FLOAT

@@ -89,10 +89,19 @@ def clip_engine(model: Any, options: Options, source: dict[str, Any]) -> EngineR
         "embedding_cotangent": {"range": (-0.1, 0.1), "description": "unit embedding of a text, or any other cotangent"},
     }
     return engine(
-        "clip-image", "embedder", model, _Forward(tower) if options.forward_only else ClipLink(tower), sample, ("image",), options,
-        source=source, describe=describe, command="faceprotect-sdk export clip SOURCE -o DIR", scale=per_cotangent("embedding_cotangent"),
+        "clip-image",
+        "embedder",
+        model,
+        _Forward(tower) if options.forward_only else ClipLink(tower),
+        sample,
+        ("image",),
+        options,
+        source=source,
+        describe=describe,
+        command="faceprotect-sdk export clip SOURCE -o DIR",
+        scale=per_cotangent("embedding_cotangent"),
         metadata={"embedding": model.config.projection_dim},
-    )  # fmt: skip
+    )
 
 
 def read_clip(source: Path | str) -> Any:

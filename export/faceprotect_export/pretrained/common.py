@@ -86,9 +86,10 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: object, ignore:
         *_named("has besides", sorted(given.keys() - wanted)),
         *(
             f"'{key}' is {list(given[key].shape)} instead of {list(own[key].shape)}"
-            for key in sorted(wanted & given.keys()) if given[key].shape != own[key].shape
+            for key in sorted(wanted & given.keys())
+            if given[key].shape != own[key].shape
         ),
-    ]  # fmt: skip
+    ]
     if problems:
         found = "; ".join(problems[:4])
         raise PretrainedError(f"{source} does not fit {type(module).__name__}: {found}. Choose the kind that it was saved from")
@@ -144,11 +145,22 @@ def engine(
         command += " --precision fp16"
     tolerance, cosine = TOLERANCE[options.precision]
     return EngineRecipe(
-        name=name, role=role, function=function, samples=[sample], variables=() if options.forward_only else tuple(variables), loss=loss,
-        describe=describe, weights=options.precision, arithmetic=options.precision, fold="load",
-        gradient_scale=scale if half and not options.forward_only else 1.0, tolerance=tolerance, cosine=cosine, tracing="fake",
+        name=name,
+        role=role,
+        function=function,
+        samples=[sample],
+        variables=() if options.forward_only else tuple(variables),
+        loss=loss,
+        describe=describe,
+        weights=options.precision,
+        arithmetic=options.precision,
+        fold="load",
+        gradient_scale=scale if half and not options.forward_only else 1.0,
+        tolerance=tolerance,
+        cosine=cosine,
+        tracing="fake",
         manifest={"source": dict(source), "build": {"command": command}, "metadata": dict(metadata or {})},
-    )  # fmt: skip
+    )
 
 
 def per_cotangent(*names: str) -> GradientScale:

@@ -60,11 +60,22 @@ class DetectorRecipe:
 
         inputs, outputs = tensor_specs()
         kind, command = _LONG[self.precision], COMMAND + (" --precision fp16" if self.precision == "fp16" else "")
-        return write_manifest(folder, Manifest(
-            name=self.name, role="detector", version="1", files={"graph": FileEntry(GRAPH)}, inputs=inputs, outputs=outputs,
-            preprocessing={"multiple": MULTIPLE, "stride": STRIDE}, precision={"arithmetic": kind, "storage": kind},
-            source=dict(self.source), build={"command": command, "onnxruntime": onnxruntime.__version__}, parity=parity.as_dict(tolerance),
-        ))  # fmt: skip
+        return write_manifest(
+            folder,
+            Manifest(
+                name=self.name,
+                role="detector",
+                version="1",
+                files={"graph": FileEntry(GRAPH)},
+                inputs=inputs,
+                outputs=outputs,
+                preprocessing={"multiple": MULTIPLE, "stride": STRIDE},
+                precision={"arithmetic": kind, "storage": kind},
+                source=dict(self.source),
+                build={"command": command, "onnxruntime": onnxruntime.__version__},
+                parity=parity.as_dict(tolerance),
+            ),
+        )
 
 
 def detector(source: Path | str, options: Options) -> list[DetectorRecipe]:

@@ -53,9 +53,13 @@ def read_diffusers(kind: type[Any], source: Path | str, folders: Iterable[str]) 
         for name in tried:
             try:
                 model, found = kind.from_pretrained(
-                    str(source), subfolder=name, use_safetensors=True, output_loading_info=True, local_files_only=where.exists(),
+                    str(source),
+                    subfolder=name,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    local_files_only=where.exists(),
                     low_cpu_mem_usage=False,
-                )  # fmt: skip
+                )
             except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
                 problem = error
                 continue
@@ -120,9 +124,18 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
     metadata = {"size": options.size, "prediction": "epsilon"}
     if options.forward_only:
         return engine(
-            name, "denoiser", net, forward, sample, (), options, source=source, describe=describe, command=COMMAND.format("unet"),
+            name,
+            "denoiser",
+            net,
+            forward,
+            sample,
+            (),
+            options,
+            source=source,
+            describe=describe,
+            command=COMMAND.format("unet"),
             metadata=metadata,
-        )  # fmt: skip
+        )
     with torch.no_grad():
         plain = forward(latent + 0.1 * torch.randn(latent.shape, generator=random), sample["time"], sample["embedding"])
     sample |= {
@@ -131,9 +144,19 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
         "structure_cotangent": torch.tensor([0.5]),
     }
     return engine(
-        name, "denoiser", net, NoiseLink(model), sample, ("latent", "embedding"), options, source=source, describe=describe,
-        command=COMMAND.format("unet"), scale=per_cotangent("noise_cotangent", "structure_cotangent"), metadata=metadata,
-    )  # fmt: skip
+        name,
+        "denoiser",
+        net,
+        NoiseLink(model),
+        sample,
+        ("latent", "embedding"),
+        options,
+        source=source,
+        describe=describe,
+        command=COMMAND.format("unet"),
+        scale=per_cotangent("noise_cotangent", "structure_cotangent"),
+        metadata=metadata,
+    )
 
 
 def diffusion(source: Path | str, options: Options) -> list[EngineRecipe | ChainRecipe]:
@@ -181,9 +204,18 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
     metadata = {"size": options.size, "scaling": codec.scaling}
     describe = {"image": IMAGE, "decoded": IMAGE, "latent": LATENT, "image_cotangent": {**IMAGE, "range": (-1.0, 1.0)}}
     encoder = engine(
-        f"{name}-encoder", "encoder", net, _Encode(codec), {"image": image}, (), replace(options, forward_only=True), source=source,
-        describe=describe, command=COMMAND.format(name), metadata=metadata,
-    )  # fmt: skip
+        f"{name}-encoder",
+        "encoder",
+        net,
+        _Encode(codec),
+        {"image": image},
+        (),
+        replace(options, forward_only=True),
+        source=source,
+        describe=describe,
+        command=COMMAND.format(name),
+        metadata=metadata,
+    )
     sample: dict[str, Tensor] = {"latent": latent}
     link, exact = _Decode(codec), None
     if not options.forward_only:
@@ -192,7 +224,17 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
         if isinstance(net, AutoencoderTiny) and options.precision == "fp32":  # made of rectifiers, and small enough for float64
             exact = DecoderLink(DiffusersCodec(copy.deepcopy(net).double()))
     decoder = engine(
-        f"{name}-decoder", "decoder", net, link, sample, ("latent",), options, source=source, describe=describe,
-        command=COMMAND.format(name), scale=per_cotangent("image_cotangent"), metadata=metadata,
-    )  # fmt: skip
+        f"{name}-decoder",
+        "decoder",
+        net,
+        link,
+        sample,
+        ("latent",),
+        options,
+        source=source,
+        describe=describe,
+        command=COMMAND.format(name),
+        scale=per_cotangent("image_cotangent"),
+        metadata=metadata,
+    )
     return [encoder, replace(decoder, exact=exact)]

@@ -26,9 +26,18 @@ _REAL: dict[str, Callable[..., Any]] = {
     **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, dict, list, tuple, bytearray, slice, complex)},
 }
 _BROKEN = (
-    pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, MemoryError,
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
     OSError,
-)  # fmt: skip
+)
 
 
 class Record(dict[Any, Any]):

@@ -140,11 +140,25 @@ def recogniser_engine(found: Recogniser, spec: Specification, name: str, options
     samples = samples_for(module, smooth_samples(3))
     manifest = surrogate_manifest(spec, {**spec.source, **source}, module)
     made = engine(
-        name, "surrogate", module.net, surrogate_function(module), samples[0], ("image",), options, source=manifest["source"],
-        describe=DESCRIBE, command=COMMAND, loss="similarity", scale=SCALE, metadata=manifest["metadata"],
-    )  # fmt: skip
+        name,
+        "surrogate",
+        module.net,
+        surrogate_function(module),
+        samples[0],
+        ("image",),
+        options,
+        source=manifest["source"],
+        describe=DESCRIBE,
+        command=COMMAND,
+        loss="similarity",
+        scale=SCALE,
+        metadata=manifest["metadata"],
+    )
     half = options.precision == "fp16"
     return replace(
-        made, samples=samples, manifest={**made.manifest, "preprocessing": manifest["preprocessing"]},
-        cosine=HALF_COSINE if half else made.cosine, exact=None if half else surrogate_function(copy.deepcopy(module).double()),
-    )  # fmt: skip
+        made,
+        samples=samples,
+        manifest={**made.manifest, "preprocessing": manifest["preprocessing"]},
+        cosine=HALF_COSINE if half else made.cosine,
+        exact=None if half else surrogate_function(copy.deepcopy(module).double()),
+    )

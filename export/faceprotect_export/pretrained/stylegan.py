@@ -257,16 +257,35 @@ def stylegan_engines(net: StyleGan2, facts: Mapping[str, Any], options: Options,
     }
     forward = Options(options.size, options.precision, True, options.licence)
     base = engine(
-        "stylegan-base", "generator", net, Base(net), {"w_plus": w_plus}, (), forward, source=source, describe=describe, command=COMMAND,
+        "stylegan-base",
+        "generator",
+        net,
+        Base(net),
+        {"w_plus": w_plus},
+        (),
+        forward,
+        source=source,
+        describe=describe,
+        command=COMMAND,
         metadata=facts,
-    )  # fmt: skip
+    )
     sample = {"feature": feature, "rgb": rgb, "w_plus": w_plus}
     link: nn.Module = Synthesis(net)
     if not options.forward_only:
         sample["image_cotangent"] = torch.randn(1, 3, config.size, config.size, generator=random)
         link = SynthesisLink(net)
     main = engine(
-        "stylegan", "generator", net, link, sample, ("feature", "w_plus"), options, source=source, describe=describe, command=COMMAND,
-        scale=per_cotangent("image_cotangent"), metadata=facts,
-    )  # fmt: skip
+        "stylegan",
+        "generator",
+        net,
+        link,
+        sample,
+        ("feature", "w_plus"),
+        options,
+        source=source,
+        describe=describe,
+        command=COMMAND,
+        scale=per_cotangent("image_cotangent"),
+        metadata=facts,
+    )
     return [base, replace(main, tolerance=max(main.tolerance, _KINKS)) if main.variables else main]

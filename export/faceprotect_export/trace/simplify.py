@@ -61,10 +61,22 @@ def _remove_noops(graph_module: GraphModule) -> None:
 
 #: Operators whose operands broadcast, so that an expanded operand need not be expanded first.
 _ELEMENTWISE = {
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.where.self, aten.maximum.default,
-    aten.minimum.default, aten.eq.Tensor, aten.ne.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.gt.Tensor, aten.ge.Tensor,
-    aten.logical_and.default, aten.logical_or.default,
-}  # fmt: skip
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.div.Tensor,
+    aten.where.self,
+    aten.maximum.default,
+    aten.minimum.default,
+    aten.eq.Tensor,
+    aten.ne.Tensor,
+    aten.lt.Tensor,
+    aten.le.Tensor,
+    aten.gt.Tensor,
+    aten.ge.Tensor,
+    aten.logical_and.default,
+    aten.logical_or.default,
+}
 
 
 def _shape(argument: Any) -> tuple[int, ...]:

@@ -59,9 +59,7 @@ def loss_of(small: nn.Module, large: nn.Module, latent: Tensor, offset: Tensor) 
 @click.option("--count", default=12, show_default=True, help="Windows per step.")
 @click.option("--rate", default=2e-3, show_default=True, help="Peak learning rate.")
 @click.option("--seed", default=0, show_default=True)
-def main(
-    crops: tuple[Path, ...], autoencoder: Path, out: Path, steps: int, size: int, count: int, rate: float, seed: int
-) -> None:  # fmt: skip
+def main(crops: tuple[Path, ...], autoencoder: Path, out: Path, steps: int, size: int, count: int, rate: float, seed: int) -> None:
     """Train, logging to DIR/curve.jsonl: ``missed`` is the part of a difference's power that the small decoder does not make."""
     torch.manual_seed(seed)
     data = [np.load(path, mmap_mode="r") for path in crops]

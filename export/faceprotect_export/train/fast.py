@@ -182,9 +182,22 @@ class Trainer:
 @click.option("--apart", default=0.0, show_default=True, help="Weight of what the changes of several faces have in common.")
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], weights: Path, teachers: Path | None, out: Path, start: Path | None, steps: int, count: int, rate: float,
-    decoys: float, margin: float, realism: float, targets: tuple[Path, ...], likeness: float, apart: float, seed: int,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    weights: Path,
+    teachers: Path | None,
+    out: Path,
+    start: Path | None,
+    steps: int,
+    count: int,
+    rate: float,
+    decoys: float,
+    margin: float,
+    realism: float,
+    targets: tuple[Path, ...],
+    likeness: float,
+    apart: float,
+    seed: int,
+) -> None:
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
     sources = Sources(weights, ())

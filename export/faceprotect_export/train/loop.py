@@ -21,9 +21,15 @@ Report = Callable[[int, int], None]
 
 
 def train(
-    out: Path, first: int, steps: int, step: Callable[[int], Mapping[str, float]], save: Callable[[int], Mapping[str, float]], *,
-    every: int = 25, report: Report | None = None,
-) -> None:  # fmt: skip
+    out: Path,
+    first: int,
+    steps: int,
+    step: Callable[[int], Mapping[str, float]],
+    save: Callable[[int], Mapping[str, float]],
+    *,
+    every: int = 25,
+    report: Report | None = None,
+) -> None:
     """Steps ``first`` to ``steps`` - 1, with a curve in ``out/curve.jsonl``.
 
     ``step``: called with the number of a step, gives figures of it, whose means are logged ``every`` so many steps. ``save``: called with
@@ -54,9 +60,13 @@ def scheduled(optimiser: torch.optim.Optimizer, rate: float, number: int, steps:
 
 
 def updated(
-    optimiser: torch.optim.Optimizer, loss: Tensor, trained: Mapping[str, Tensor], average: Mapping[str, Tensor], number: int,
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    trained: Mapping[str, Tensor],
+    average: Mapping[str, Tensor],
+    number: int,
     averaged: float = AVERAGED,
-) -> None:  # fmt: skip
+) -> None:
     """One step of the optimiser on a loss, with its gradient's length held to 1, and of the running average."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -69,9 +79,13 @@ def updated(
 
 
 def save_state(
-    out: Path, model: nn.Module, optimiser: torch.optim.Optimizer, average: Mapping[str, Tensor], critic: Critic,
+    out: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    critic: Critic,
     facts: Mapping[str, object],
-) -> None:  # fmt: skip
+) -> None:
     """What a stopped training goes on from, as ``out/state.safetensors``; ``facts`` has its ``step``."""
     state = checkpoint.training_state(model, optimiser, average) | critic.kept()
     checkpoint.save(out / "state.safetensors", state, dict(facts))

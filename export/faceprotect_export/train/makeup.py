@@ -174,10 +174,23 @@ class Trainer:
 
 
 def train_looks(
-    sources: Sources, crops: np.ndarray, references: Sequence[Reference], out: Path, *, teachers: Path | None = None,
-    start: Path | None = None, encoder: ImageText | None = None, steps: int = 450, count: int = 8, rate: float = 2e-3, margin: float = 2.0,
-    goal: str = "dodge", seed: int = 0, facts: dict[str, Any] | None = None, report: Report | None = None,
-) -> None:  # fmt: skip
+    sources: Sources,
+    crops: np.ndarray,
+    references: Sequence[Reference],
+    out: Path,
+    *,
+    teachers: Path | None = None,
+    start: Path | None = None,
+    encoder: ImageText | None = None,
+    steps: int = 450,
+    count: int = 8,
+    rate: float = 2e-3,
+    margin: float = 2.0,
+    goal: str = "dodge",
+    seed: int = 0,
+    facts: dict[str, Any] | None = None,
+    report: Report | None = None,
+) -> None:
     """Train until ``steps``, going on from what an interrupted run has left in ``out``.
 
     ``goal``: "dodge" or "decoy", which is every decoy in turn. ``report``: called with the step and the number of steps.
@@ -230,17 +243,36 @@ def train_looks(
 @click.option("--rate", default=2e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], looks: tuple[str, ...], weights: Path, teachers: Path | None, direction: bool, out: Path,
-    start: Path | None, steps: int, count: int, rate: float, seed: int,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    looks: tuple[str, ...],
+    weights: Path,
+    teachers: Path | None,
+    direction: bool,
+    out: Path,
+    start: Path | None,
+    steps: int,
+    count: int,
+    rate: float,
+    seed: int,
+) -> None:
     """Train the looks that ship, logging to DIR/curve.jsonl."""
     sources = Sources(weights, ())
     references = [shipped_reference(name, sources.keypoints()) for name in looks or LOOKS]
     facts = {"data": [path.stem for path in crops]}
     train_looks(
-        sources, read_crops(list(crops), CROP), references, out, teachers=teachers, start=start,
-        encoder=sources.looks() if direction else None, steps=steps, count=count, rate=rate, seed=seed, facts=facts,
-    )  # fmt: skip
+        sources,
+        read_crops(list(crops), CROP),
+        references,
+        out,
+        teachers=teachers,
+        start=start,
+        encoder=sources.looks() if direction else None,
+        steps=steps,
+        count=count,
+        rate=rate,
+        seed=seed,
+        facts=facts,
+    )
 
 
 if __name__ == "__main__":

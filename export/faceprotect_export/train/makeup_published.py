@@ -128,9 +128,17 @@ def generated(generator: Ddim, image: Tensor, keypoints: nn.Module) -> Tensor:
 
 
 def tune(
-    generator: Ddim, loss: Callable[[int], Terms], *, steps: int, epoch: int, rate: float, growth: float, out: Path, facts: dict[str, Any],
+    generator: Ddim,
+    loss: Callable[[int], Terms],
+    *,
+    steps: int,
+    epoch: int,
+    rate: float,
+    growth: float,
+    out: Path,
+    facts: dict[str, Any],
     report: Report | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Adam on what the generator tunes, by the loss of each step; the rate grows by ``growth`` per epoch."""
     parameters = nn.ParameterDict({name.replace(".", "/"): value for name, value in generator.trained().items()})
     optimiser = torch.optim.Adam(parameters.parameters(), rate)
@@ -178,9 +186,18 @@ class TransferSettings:
 
 
 def train_transfer(
-    sources: Sources, model: LatentDiffusion | PixelDiffusion, reference: Reference, encoder: ImageText, crops: np.ndarray, out: Path,
-    settings: TransferSettings, *, teachers: Path | None = None, facts: dict[str, Any] | None = None, report: Report | None = None,
-) -> tuple[Ddim, dict[str, Any]]:  # fmt: skip
+    sources: Sources,
+    model: LatentDiffusion | PixelDiffusion,
+    reference: Reference,
+    encoder: ImageText,
+    crops: np.ndarray,
+    out: Path,
+    settings: TransferSettings,
+    *,
+    teachers: Path | None = None,
+    facts: dict[str, Any] | None = None,
+    report: Report | None = None,
+) -> tuple[Ddim, dict[str, Any]]:
     """The tuned generator and what is to be said of it; goes on from what an interrupted run has left in ``out``."""
     torch.manual_seed(settings.seed)
     surrogates, _ = read_surrogates(sources, teachers, 0.0)
@@ -200,13 +217,24 @@ def train_transfer(
         return published(generated(generator, original, keypoints), original, step // epoch >= begins)
 
     known_facts = {
-        **(facts or {}), "look": reference.name, "recognisers": [one.name for one in surrogates], **asdict(settings), **_way(generator),
+        **(facts or {}),
+        "look": reference.name,
+        "recognisers": [one.name for one in surrogates],
+        **asdict(settings),
+        **_way(generator),
         "learnt_from": digests(teachers),
-    }  # fmt: skip
+    }
     tune(
-        generator, by_reference, steps=settings.epochs * epoch, epoch=epoch, rate=settings.rate, growth=settings.growth, out=out,
-        facts=known_facts, report=report,
-    )  # fmt: skip
+        generator,
+        by_reference,
+        steps=settings.epochs * epoch,
+        epoch=epoch,
+        rate=settings.rate,
+        growth=settings.growth,
+        out=out,
+        facts=known_facts,
+        report=report,
+    )
     return generator, known_facts
 
 
@@ -295,9 +323,21 @@ def _latents(sources: Sources, crops: np.ndarray, points: Tensor, file: Path, se
 @_options
 @click.option("--truth", is_flag=True, help="In place of the published loss: the distance of the latent to that of the bare face.")
 def removal(
-    crops: tuple[Path, ...], weights: Path, out: Path, without: tuple[str, ...], rank: int, faces: int, count: int, epochs: int,
-    rate: float, inversions: int | None, generations: int, start: int | None, seed: int, truth: bool,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    weights: Path,
+    out: Path,
+    without: tuple[str, ...],
+    rank: int,
+    faces: int,
+    count: int,
+    epochs: int,
+    rate: float,
+    inversions: int | None,
+    generations: int,
+    start: int | None,
+    seed: int,
+    truth: bool,
+) -> None:
     """Take makeup off, guided by text; also writes DIR/figures.json, on faces that were not trained on."""
     torch.manual_seed(seed)
     sources = Sources(weights, ())
@@ -329,8 +369,15 @@ def removal(
     facts = {"seed": seed, "data": [path.stem for path in crops], "faces": faces, "truth": truth, "loss": asdict(terms), **_way(generator)}
     epoch = max(1, faces // count)
     tune(
-        generator, by_truth if truth else by_text, steps=epochs * epoch, epoch=epoch, rate=rate, growth=1.0, out=out, facts=facts,
-    )  # fmt: skip
+        generator,
+        by_truth if truth else by_text,
+        steps=epochs * epoch,
+        epoch=epoch,
+        rate=rate,
+        growth=1.0,
+        out=out,
+        facts=facts,
+    )
     checkpoint.log(out / "curve.jsonl", **removal_figures(generator, sources, encoder, data[order[:apart]], seed))
 
 
@@ -343,21 +390,54 @@ def removal(
 @click.option("--engines", type=click.Path(path_type=Path), metavar="DIR", help="Write engines and recipe too: protect --look DIR.")
 @click.option("--adversarial", default=TransferWeights().adversarial, show_default=True, help="Weight of that term.")
 def transfer(
-    crops: tuple[Path, ...], weights: Path, out: Path, without: tuple[str, ...], rank: int, faces: int, count: int, epochs: int,
-    rate: float, inversions: int | None, generations: int, start: int | None, seed: int, look: str, teachers: Path | None, growth: float,
-    adversarial_from: int | None, adversarial: float, engines: Path | None,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    weights: Path,
+    out: Path,
+    without: tuple[str, ...],
+    rank: int,
+    faces: int,
+    count: int,
+    epochs: int,
+    rate: float,
+    inversions: int | None,
+    generations: int,
+    start: int | None,
+    seed: int,
+    look: str,
+    teachers: Path | None,
+    growth: float,
+    adversarial_from: int | None,
+    adversarial: float,
+    engines: Path | None,
+) -> None:
     """Put one look on, guided by its reference, away from the face's own identity."""
     sources = Sources(weights, tuple(smooth_samples(2)))
     settings = TransferSettings(
-        start or 60, inversions or 20, generations, rank, faces, count, epochs, rate, growth, adversarial_from,
-        _without(replace(TransferWeights(), adversarial=adversarial), without), seed,
-    )  # fmt: skip
+        start or 60,
+        inversions or 20,
+        generations,
+        rank,
+        faces,
+        count,
+        epochs,
+        rate,
+        growth,
+        adversarial_from,
+        _without(replace(TransferWeights(), adversarial=adversarial), without),
+        seed,
+    )
     reference, data = shipped_reference(look, sources.keypoints()), read_crops(list(crops), CROP)
     generator, facts = train_transfer(
-        sources, sources.diffusion(), reference, sources.looks(), data, out, settings, teachers=teachers,
+        sources,
+        sources.diffusion(),
+        reference,
+        sources.looks(),
+        data,
+        out,
+        settings,
+        teachers=teachers,
         facts={"data": [path.stem for path in crops]},
-    )  # fmt: skip
+    )
     if engines:
         write_ddim(engines, generator, sources, card("makeup-published", facts), facts)
 

@@ -230,9 +230,20 @@ def as_tensor(crops: np.ndarray) -> Tensor:
 @click.option("--held-out", default=256, show_default=True, help="Crops kept aside for the curve.")
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], teachers: Path, only: tuple[str, ...], kind: str, autoencoder: Path | None, start: Path | None, out: Path,
-    minutes: float, walks: float, count: int, rate: float, held_out: int, seed: int,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    teachers: Path,
+    only: tuple[str, ...],
+    kind: str,
+    autoencoder: Path | None,
+    start: Path | None,
+    out: Path,
+    minutes: float,
+    walks: float,
+    count: int,
+    rate: float,
+    held_out: int,
+    seed: int,
+) -> None:
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
     data = read_crops(list(crops), SIZE)

@@ -222,9 +222,18 @@ class Trainer:
 @click.option("--rate", default=1.5e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(
-    crops: tuple[Path, ...], student: Path, teachers: Path | None, only: tuple[str, ...], witness: Path | None, out: Path, steps: int,
-    size: str, count: int, rate: float, seed: int,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    student: Path,
+    teachers: Path | None,
+    only: tuple[str, ...],
+    witness: Path | None,
+    out: Path,
+    steps: int,
+    size: str,
+    count: int,
+    rate: float,
+    seed: int,
+) -> None:
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
     side = int(size)

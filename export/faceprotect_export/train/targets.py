@@ -170,9 +170,17 @@ def unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
 @click.option("--seed", default=0, show_default=True, help="Which crops, in which order, and of the searches' draws.")
 @click.option("--threads", default=1, show_default=True)
 def main(
-    crops: tuple[Path, ...], method: str, teachers: Path | None, start: Path | None, weights: Path, count: int, steps: int, out: Path,
-    seed: int, threads: int,
-) -> None:  # fmt: skip
+    crops: tuple[Path, ...],
+    method: str,
+    teachers: Path | None,
+    start: Path | None,
+    weights: Path,
+    count: int,
+    steps: int,
+    out: Path,
+    seed: int,
+    threads: int,
+) -> None:
     """Search, and write what was found; ``train/fast.py --targets`` has to be given the same CROPS in the same order."""
     if (teachers and method != "latent") or (start and not teachers):
         raise click.UsageError("searches in torch are those of latent: name --teachers alone, or with --start")

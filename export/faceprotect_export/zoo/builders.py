@@ -43,11 +43,15 @@ def build_encoder(sources: Sources, folder: Path) -> None:
     """``face-encoder``: image to latent."""
     model = sources.autoencoder()
     recipe = EngineRecipe(
-        name="face-encoder", role="encoder", function=lambda image: {"latent": model.encoder(image)},
-        samples=[{"image": crop} for crop in sources.crops], describe={"image": IMAGE}, weights="fp16",
+        name="face-encoder",
+        role="encoder",
+        function=lambda image: {"latent": model.encoder(image)},
+        samples=[{"image": crop} for crop in sources.crops],
+        describe={"image": IMAGE},
+        weights="fp16",
         manifest=card("face-encoder", checkpoint.load(sources.weights / "autoencoder.safetensors")[1]),
         program=sources.program,
-    )  # fmt: skip
+    )
     build_engine(recipe, folder)
 
 
@@ -119,10 +123,18 @@ def build_student_engine(kind: str) -> Callable[[Sources, Path], None]:
         facts = {key: metadata[key] for key in ("thresholds", "impostor_mean", "heads")}
         own = card(name, {k: v for k, v in metadata.items() if k not in facts})
         recipe = EngineRecipe(
-            name=name, role="surrogate" if name in STEP_SURROGATES else "judge", function=surrogate_function(student),
-            samples=samples_for(student, sources.crops), variables=("image",), loss="similarity", describe=DESCRIBE, weights="fp16",
-            fold="load", manifest={**own, "metadata": {**facts, "embedding": sum(metadata["heads"].values())}}, program=sources.program,
-        )  # fmt: skip
+            name=name,
+            role="surrogate" if name in STEP_SURROGATES else "judge",
+            function=surrogate_function(student),
+            samples=samples_for(student, sources.crops),
+            variables=("image",),
+            loss="similarity",
+            describe=DESCRIBE,
+            weights="fp16",
+            fold="load",
+            manifest={**own, "metadata": {**facts, "embedding": sum(metadata["heads"].values())}},
+            program=sources.program,
+        )
         build_engine(recipe, folder)
 
     return build

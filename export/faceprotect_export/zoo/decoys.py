@@ -104,7 +104,7 @@ def draw(style: Style, count: int, seed: int, spread: float) -> list[NDArray[np.
 @click.option("--seed", default=0, show_default=True)
 def main(
     crops: tuple[Path, ...], fr: Path, weights: Path, work: Path, out: Path, count: int, candidates: int, spread: float, seed: int
-) -> None:  # fmt: skip
+) -> None:
     """Draw, compare, and write the COUNT farthest with decoys.json."""
     work.mkdir(parents=True, exist_ok=True)
     faces = read_crops(list(crops), CROP)

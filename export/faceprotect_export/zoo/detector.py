@@ -60,9 +60,11 @@ def detector_graph(path: Path | str) -> onnx.ModelProto:
     """Our graph over the weights of ``centerface.onnx`` at ``path``: image [1,3,H,W] to four maps at a quarter of the size."""
     source = onnx.load(str(path))
     external = float_tensors(source, Path(path).read_bytes(), LOCATION)
-    return detector_model(source, {_INPUT: "image", **_ORIGINAL}, {
-        t.name: external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in external
-    })  # fmt: skip
+    return detector_model(
+        source,
+        {_INPUT: "image", **_ORIGINAL},
+        {t.name: external_initializer(t.name, list(t.dims), external[t.name]) for t in source.graph.initializer if t.name in external},
+    )
 
 
 def detector_model(source: onnx.ModelProto, rename: Mapping[str, str], tensors: Mapping[str, TensorProto]) -> onnx.ModelProto:

@@ -56,9 +56,15 @@ def diffusion_space(sources: Sources, levels: Sequence[int] = ALIGNED, through: 
     describe = {"latent": LATENT, "times": TIMES, "moves": MOVES, "structure": {"description": "how far the self-attention maps moved"}}
     describe |= dict.fromkeys(decode.embeddings, EMBEDDING) | dict.fromkeys(decode.price_inputs, MAPS)
     return SearchSpace(
-        "diffusion", decode, samples, describe, _training(sources), {"levels": list(LEVELS)},
-        term_inputs=[{name: one[name] for name in decode.price_inputs} for one in plain], shares=(0.5, 0.01, 0.2, 1.0),
-    )  # fmt: skip
+        "diffusion",
+        decode,
+        samples,
+        describe,
+        _training(sources),
+        {"levels": list(LEVELS)},
+        term_inputs=[{name: one[name] for name in decode.price_inputs} for one in plain],
+        shares=(0.5, 0.01, 0.2, 1.0),
+    )
 
 
 def diffusion_step_recipe(sources: Sources) -> EngineRecipe:
@@ -96,10 +102,16 @@ DEPARTURES = {
 
 def build_diffusion_invert(sources: Sources, folder: Path) -> None:
     recipe = EngineRecipe(
-        name="diffusion-invert", role="encoder", function=DiffusionInvert(sources.diffusion()),
-        samples=[{"image": crop} for crop in sources.crops], describe={"image": IMAGE, "embedding": EMBEDDING}, weights="fp16", fold="load",
-        manifest=card("diffusion-invert", _training(sources)), program=sources.program,
-    )  # fmt: skip
+        name="diffusion-invert",
+        role="encoder",
+        function=DiffusionInvert(sources.diffusion()),
+        samples=[{"image": crop} for crop in sources.crops],
+        describe={"image": IMAGE, "embedding": EMBEDDING},
+        weights="fp16",
+        fold="load",
+        manifest=card("diffusion-invert", _training(sources)),
+        program=sources.program,
+    )
     build_engine(recipe, folder)
 
 
@@ -112,9 +124,17 @@ def build_diffusion_null_text(sources: Sources, folder: Path) -> None:
         samples.append({**given, "time": times[:1], "moves": moves[:2]})
     describe = {"latent": LATENT, "target": LATENT, "embedding": EMBEDDING, "time": TIMES, "moves": MOVES, "maps": MAPS}
     recipe = EngineRecipe(
-        name="diffusion-null-text", role="step", function=NullText(model), samples=samples, variables=("embedding",), describe=describe,
-        weights="fp16", fold="load", manifest=card("diffusion-null-text", _training(sources)), program=sources.program,
-    )  # fmt: skip
+        name="diffusion-null-text",
+        role="step",
+        function=NullText(model),
+        samples=samples,
+        variables=("embedding",),
+        describe=describe,
+        weights="fp16",
+        fold="load",
+        manifest=card("diffusion-null-text", _training(sources)),
+        program=sources.program,
+    )
     build_engine(recipe, folder)
 
 
@@ -124,10 +144,16 @@ def build_diffusion_decode(sources: Sources, folder: Path) -> None:
 
 def _decode_recipe(space: SearchSpace, sources: Sources) -> EngineRecipe:
     return EngineRecipe(
-        name="diffusion-decode", role="decoder", function=DiffusionPlain(cast(DiffusionDecode, space.decode)), samples=space.samples,
-        describe={**DESCRIBE, **space.describe}, weights="fp16", fold="load", manifest=space.card("diffusion-decode"),
+        name="diffusion-decode",
+        role="decoder",
+        function=DiffusionPlain(cast(DiffusionDecode, space.decode)),
+        samples=space.samples,
+        describe={**DESCRIBE, **space.describe},
+        weights="fp16",
+        fold="load",
+        manifest=space.card("diffusion-decode"),
         program=sources.program,
-    )  # fmt: skip
+    )
 
 
 def _training(sources: Sources) -> dict[str, Any]:

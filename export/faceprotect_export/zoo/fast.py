@@ -37,8 +37,14 @@ def build_fast(sources: Sources, folder: Path) -> None:
     metadata = {"goals": list(fast.goals), "surrogates": [name for name in STEP_SURROGATES if name in facts["recognisers"]]}
     metadata["learnt_from"] = facts.get("learnt_from", [])
     recipe = EngineRecipe(
-        name="fast", role="protector", function=FastProtect(sources.autoencoder(), sources.student("conv")[0], fast), samples=samples,
+        name="fast",
+        role="protector",
+        function=FastProtect(sources.autoencoder(), sources.student("conv")[0], fast),
+        samples=samples,
         describe=describe,
-        weights="int8", fold="load", manifest={**made, "metadata": metadata}, program=sources.program,
-    )  # fmt: skip
+        weights="int8",
+        fold="load",
+        manifest={**made, "metadata": metadata},
+        program=sources.program,
+    )
     build_engine(recipe, folder)

@@ -52,9 +52,16 @@ def makeup_recipe(sources: Sources, makeup: Makeup, training: Mapping[str, Any],
     metadata["learnt_from"] = training.get("learnt_from", [])
     function = MakeupProtect(sources.autoencoder(), sources.student("conv")[0], sources.keypoints(), makeup)
     return EngineRecipe(
-        name="makeup", role="protector", function=function, samples=samples, describe=describe, weights="int8", fold="load",
-        manifest={**own, "metadata": metadata}, program=sources.program,
-    )  # fmt: skip
+        name="makeup",
+        role="protector",
+        function=function,
+        samples=samples,
+        describe=describe,
+        weights="int8",
+        fold="load",
+        manifest={**own, "metadata": metadata},
+        program=sources.program,
+    )
 
 
 def recipe_document() -> dict[str, Any]:

@@ -42,9 +42,16 @@ def style_space(sources: Sources) -> SearchSpace:
     training = checkpoint.load(sources.weights / "style.safetensors")[1]
     facts = {"layers": config.layers, "style": config.style, "base": config.base, "size": config.size}
     return SearchSpace(
-        "style", decode, samples, describe, training, facts,
-        terms={"keypoints": KeypointTerm(keypoints)}, term_inputs=points, shares=(0.5, 0.01, 0.2, 1.0),
-    )  # fmt: skip
+        "style",
+        decode,
+        samples,
+        describe,
+        training,
+        facts,
+        terms={"keypoints": KeypointTerm(keypoints)},
+        term_inputs=points,
+        shares=(0.5, 0.01, 0.2, 1.0),
+    )
 
 
 def style_step_recipe(sources: Sources) -> EngineRecipe:
@@ -60,10 +67,15 @@ def build_style_step(sources: Sources, folder: Path) -> None:
 def build_style_encoder(sources: Sources, folder: Path) -> None:
     style = sources.style()
     recipe = EngineRecipe(
-        name="style-encoder", role="encoder", function=StyleEncode(style.encoder, style.generator.config.size),
-        samples=[{"image": crop} for crop in sources.crops], describe={"image": IMAGE, **STYLE_CODES}, weights="fp16",
-        manifest=card("style-encoder", checkpoint.load(sources.weights / "style.safetensors")[1]), program=sources.program,
-    )  # fmt: skip
+        name="style-encoder",
+        role="encoder",
+        function=StyleEncode(style.encoder, style.generator.config.size),
+        samples=[{"image": crop} for crop in sources.crops],
+        describe={"image": IMAGE, **STYLE_CODES},
+        weights="fp16",
+        manifest=card("style-encoder", checkpoint.load(sources.weights / "style.safetensors")[1]),
+        program=sources.program,
+    )
     build_engine(recipe, folder)
 
 
@@ -74,17 +86,29 @@ def build_style_invert(sources: Sources, folder: Path) -> None:
         {**codes, "original": crop, "code_weight": torch.full((1,), 0.01)} for codes, crop in zip(space.samples, sources.crops, strict=True)
     ]
     recipe = EngineRecipe(
-        name="style-invert", role="step", function=StyleInvert(space.decode), samples=samples, variables=("offset",),
-        describe=describe, weights="fp16", manifest=space.card("style-invert"), program=sources.program,
-    )  # fmt: skip
+        name="style-invert",
+        role="step",
+        function=StyleInvert(space.decode),
+        samples=samples,
+        variables=("offset",),
+        describe=describe,
+        weights="fp16",
+        manifest=space.card("style-invert"),
+        program=sources.program,
+    )
     build_engine(recipe, folder)
 
 
 def build_keypoints(sources: Sources, folder: Path) -> None:
     net = sources.keypoints()
     recipe = EngineRecipe(
-        name="keypoints", role="keypoints", function=lambda image: {"points": net(image)},
-        samples=[{"image": crop} for crop in sources.crops], describe={"image": IMAGE, "points": POINTS}, weights="fp16",
-        manifest=card("keypoints", checkpoint.load(sources.weights / "keypoints.safetensors")[1]), program=sources.program,
-    )  # fmt: skip
+        name="keypoints",
+        role="keypoints",
+        function=lambda image: {"points": net(image)},
+        samples=[{"image": crop} for crop in sources.crops],
+        describe={"image": IMAGE, "points": POINTS},
+        weights="fp16",
+        manifest=card("keypoints", checkpoint.load(sources.weights / "keypoints.safetensors")[1]),
+        program=sources.program,
+    )
     build_engine(recipe, folder)

@@ -34,9 +34,15 @@ _DRAWS = 3
 #: How far a port may be off. Numbers of the trace are compared relative to their largest magnitude over the search, of the first steps and
 #: of all: rounding that differs by a bit is carried on, and grows from step to step. SPEC.md says what was measured.
 TOLERANCE: Mapping[str, float] = {
-    "points_px": 0.25, "score": 5e-3, "crop": 0.01, "reference": 0.02, "first_steps": 0.01, "steps": 0.05, "difference": 0.05,
+    "points_px": 0.25,
+    "score": 5e-3,
+    "crop": 0.01,
+    "reference": 0.02,
+    "first_steps": 0.01,
+    "steps": 0.05,
+    "difference": 0.05,
     "judge": 0.02,
-}  # fmt: skip
+}
 #: Steps that count as the first.
 _FIRST = 5
 
@@ -127,12 +133,15 @@ def read(folder: Path) -> tuple[Observation, NDArray[np.uint8]]:
             document["limits"],
             [
                 Run(
-                    run["seed"], run["steps"], run["passed"],
-                    np.load(source / f"difference-{run['seed']}.npy", allow_pickle=False), run["judges"],
+                    run["seed"],
+                    run["steps"],
+                    run["passed"],
+                    np.load(source / f"difference-{run['seed']}.npy", allow_pickle=False),
+                    run["judges"],
                 )
                 for run in document["runs"]
             ],
-        )  # fmt: skip
+        )
         return observation, load(source / document["photo"]).rgb8()
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{source} is no conformance run that can be read: {error!r}. Pack the method again") from error

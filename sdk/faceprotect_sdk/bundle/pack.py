@@ -112,14 +112,18 @@ def declared(search: Search) -> dict[str, Any]:
         "made_by": f"faceprotect-sdk {__version__}",
         "crop": {"size": CROP, "points": np.asarray(CANONICAL_POINTS).round(6).tolist()},
         "detector": {
-            "engine": DETECTOR, "stride": faces.STRIDE, "multiple": faces.MULTIPLE, "pyramid": [list(level) for level in faces.PYRAMID],
-            "same_face": faces.SAME_FACE, "best_width": faces.BEST_WIDTH,
+            "engine": DETECTOR,
+            "stride": faces.STRIDE,
+            "multiple": faces.MULTIPLE,
+            "pyramid": [list(level) for level in faces.PYRAMID],
+            "same_face": faces.SAME_FACE,
+            "best_width": faces.BEST_WIDTH,
         },
         "surrogates": [{**_described(one), "inside": one.name in inside} for one in search.surrogates()],
         "judges": [_described(EngineRecogniser(pool(name), pool.manifest(name))) for name in judges],
         "goals": sorted({str(goal) for found in facts for goal in found.get("goals", ())}) or ["dodge"],
         "looks": [str(look) for found in facts for look in found.get("looks", ())],
-    }  # fmt: skip
+    }
 
 
 def _described(one: EngineRecogniser) -> dict[str, Any]:

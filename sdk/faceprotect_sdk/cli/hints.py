@@ -8,9 +8,21 @@ from faceprotect_sdk.errors import FaceprotectError
 
 #: Arguments of calls that are options as well; only where their names differ are the options' own given.
 _ARGUMENTS = (
-    "again", "device", "even_covered", "force", "goal", "judges", "look", "method", "strength", "surrogates", "threads", "time_budget",
-    "without", "write_others",
-)  # fmt: skip
+    "again",
+    "device",
+    "even_covered",
+    "force",
+    "goal",
+    "judges",
+    "look",
+    "method",
+    "strength",
+    "surrogates",
+    "threads",
+    "time_budget",
+    "without",
+    "write_others",
+)
 _OWN_NAMES = {"judges": "judge"}
 _CALL = re.compile(rf"\b({'|'.join(_ARGUMENTS)})=(?:'([^']*)'|\[(\w+)\]|True|(\w+))?")
 #: Advice that is no argument of a call.

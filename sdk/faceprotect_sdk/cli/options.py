@@ -30,9 +30,13 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     threads = "Processor threads, at most one a core.  [default: all cores]"
     command = option(MACHINE, "--threads", type=click.IntRange(1), metavar="N", help=threads)(command)
     return option(
-        MACHINE, "--device", default="auto", show_default=True, metavar=DEVICES,
+        MACHINE,
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar=DEVICES,
         help="What to compute on. 'auto' takes what is there; one that is named and not there is an error, never replaced.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def panel_options(command: Callable[..., Any]) -> Callable[..., Any]:

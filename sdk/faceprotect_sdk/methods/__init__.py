@@ -16,9 +16,18 @@ from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.pool import EnginePool
 
 __all__ = [
-    "DEFAULT", "STRENGTHS", "Method", "SearchRequest", "SearchResult", "Strength", "find_recipe", "make_method", "methods_of", "recipe_of",
+    "DEFAULT",
+    "STRENGTHS",
+    "Method",
+    "SearchRequest",
+    "SearchResult",
+    "Strength",
+    "find_recipe",
+    "make_method",
+    "methods_of",
+    "recipe_of",
     "strength_of",
-]  # fmt: skip
+]
 
 
 def make_method(

