@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from faceprotect_export.build.folder import EngineRecipe
-from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
+from faceprotect_export.modules.diffusion import Codec, DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import DecoderLink, NoiseLink, packed
 from faceprotect_export.pretrained.chains import ChainRecipe, diffusion_chains, empty_prompt
 from faceprotect_export.pretrained.common import (
@@ -71,7 +71,7 @@ def read_diffusers(kind: type[Any], source: Path | str, folders: Iterable[str]) 
     raise PretrainedError(f"{source}: no {kind.__name__} can be read: {reason}. Give a folder with safetensors, or a hub's name")
 
 
-class _NoCodec(nn.Module):
+class _NoCodec(Codec):
     """A UNet by itself has no images."""
 
 
@@ -112,7 +112,7 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
         "embedding": 0.5 * torch.randn(1, tokens, config.cross_attention_dim, generator=random),
     }
     forward = _Noise(model)
-    describe = {
+    describe: dict[str, dict[str, Any]] = {
         "latent": LATENT,
         "time": {"range": (0.0, 999.0), "description": "time step"},
         "embedding": {"range": (-1.0, 1.0), "description": "of the prompt, or what null-text optimisation made of it"},
@@ -217,7 +217,8 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
         metadata=metadata,
     )
     sample: dict[str, Tensor] = {"latent": latent}
-    link, exact = _Decode(codec), None
+    link: _Decode | DecoderLink = _Decode(codec)
+    exact: DecoderLink | None = None
     if not options.forward_only:
         sample["image_cotangent"] = torch.randn(image.shape, generator=random)
         link = DecoderLink(codec)

@@ -44,6 +44,7 @@ from faceprotect_export.objectives.search import combine
 from faceprotect_export.surrogates.surrogate import smooth_samples
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.looks import key_points, painted, pictures
 from faceprotect_export.train.loop import Report, train
 from faceprotect_export.train.surrogates import HELD_OUT, Surrogate, digests, read_surrogates
@@ -313,10 +314,10 @@ def _latents(sources: Sources, crops: np.ndarray, points: Tensor, file: Path, se
             bare = pictures(crops[index : index + 1])
             made, _ = painted(bare, points[index : index + 1], [random_look(rng)])
             with torch.no_grad():
-                found.append(codec.encode(torch.cat([bare, made])).half().numpy())  # type: ignore[operator]
+                found.append(codec.encode(torch.cat([bare, made])).half().numpy())
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, np.stack(found, 1))
-    return np.load(file)  # type: ignore[no-any-return]
+    return np.load(file)
 
 
 @main.command()
@@ -445,10 +446,10 @@ def transfer(
 def _generator(model: LatentDiffusion | PixelDiffusion, start: int, inversions: int, generations: int, rank: int) -> Ddim:
     generator = Ddim(model, start, inversions, generations, rank)
     for one in (generator.model, generator.tuned):
-        for part in one.unet.modules():  # type: ignore[union-attr]
+        for part in one.unet.modules():
             if isinstance(part, Attention):
                 part.set_processor(AttnProcessor())  # the fused form cannot be traced, and on CPU its backward pass is slow
-    return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return channels_last(generator)
 
 
 def _way(generator: Ddim) -> dict[str, Any]:
