@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from faceprotect_export.onnx_io import lowering_spatial  # noqa: F401 - registers its lowerings
 from faceprotect_export.onnx_io.half import half_arithmetic
 from faceprotect_export.onnx_io.lowering import LOWERINGS, tensor_of
 from faceprotect_export.trace.simplify import fold_constants
