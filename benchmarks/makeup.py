@@ -26,7 +26,7 @@ from faceprotect_export.makeup.regions import Frame, skin_colour
 from faceprotect_export.objectives.makeup import histogram_distance, palette, wanted_histograms
 from faceprotect_export.objectives.penalty import luma
 from faceprotect_export.train.looks import pictures
-from faceprotect_export.train.makeup_published import removal_figures
+from faceprotect_export.train.makeup_removal import removal_figures
 from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.face.align import aligned_crop
 from faceprotect_sdk.face.detect import find_faces

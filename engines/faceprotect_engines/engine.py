@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from faceprotect_engines.errors import EngineError
 from faceprotect_engines.spec import Array, EngineSpec, check_feeds
 
-Self = TypeVar("Self", bound="BaseEngine")
+Self = TypeVar("Self")
 
 
 @runtime_checkable
@@ -36,6 +36,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the session; a closed engine refuses to run. Closing twice is allowed."""
+        ...
+
+    def __enter__(self: Self) -> Self:
+        """The engine itself, closed on leaving the block."""
+        ...
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Close, whether or not the block failed."""
         ...
 
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -52,7 +52,13 @@ def export() -> None:
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True, help="Of the arithmetic.")
 @device_plan_option
 def surrogate(
-    model: Path, output: Path, spec: Path | None, architecture: str | None, precision: str, device_plan: bool, **options: Any
+    model: Path,
+    output: Path,
+    spec: Path | None,
+    architecture: str | None,
+    precision: Literal["fp32", "fp16"],
+    device_plan: bool,
+    **options: Any,
 ) -> None:
     """Turn a face recognition MODEL into a gradient engine for --surrogates: ONNX, or the state dict of a well-known network.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 
 from faceprotect_engines.engine import Engine
 from faceprotect_engines.spec import Array, EngineSpec
@@ -59,3 +60,11 @@ class Watched:
     def close(self) -> None:
         """The engine."""
         self.engine.close()
+
+    def __enter__(self) -> Watched:
+        """The wrapper itself; leaving the block closes the engine."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the engine, whether or not the block failed."""
+        self.close()

@@ -125,11 +125,7 @@ class FaceSession:
         decoy, decoy_anchors = None, {}
         if decoys is not None:
             decoy = decoys.least_alike(embeddings, searched)
-            # From oneself to the decoy: less of the one and more of the other count alike.
-            way = {one.name: references[one.name] - _unit(decoys.embedding(decoy, one)) for one in searched}
-            lengths = {name: max(float(np.linalg.norm(step)), 1e-6) for name, step in way.items()}
-            origins = {name: float(np.vdot(references[name], step)) / lengths[name] for name, step in way.items()}
-            references = {name: np.asarray(step / lengths[name], np.float32) for name, step in way.items()}
+            references, origins = _towards({one.name: _unit(decoys.embedding(decoy, one)) for one in searched}, references)
             # At the face's own place, so that a photo is compared with the decoy where it is compared with itself.
             decoy_anchors = {one.recogniser.name: replace(one, embedding=decoys.embedding(decoy, one.recogniser)) for one in anchors}
         return cls(
@@ -269,6 +265,19 @@ class FaceSession:
             steps=len(self.trace),
             trace=tuple(self.trace),
         )
+
+
+def _towards(
+    goals: Mapping[str, NDArray[np.float32]], own: Mapping[str, NDArray[np.float32]]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """References to move away from that lead to the ``goals``, and the similarities to them to begin with; all [1, E], of unit length.
+
+    From oneself to the decoy: less of the one and more of the other count alike.
+    """
+    way = {name: own[name] - goal for name, goal in goals.items()}
+    lengths = {name: max(float(np.linalg.norm(step)), 1e-6) for name, step in way.items()}
+    origins = {name: float(np.vdot(own[name], step)) / lengths[name] for name, step in way.items()}
+    return {name: np.asarray(step / lengths[name], np.float32) for name, step in way.items()}, origins
 
 
 def _unit(embedding: NDArray[np.float32]) -> NDArray[np.float32]:

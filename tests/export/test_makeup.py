@@ -32,7 +32,7 @@ from faceprotect_export.objectives.makeup import (
     quantiles,
     wanted_histograms,
 )
-from faceprotect_export.train import checkpoint, looks, makeup, makeup_published
+from faceprotect_export.train import checkpoint, looks, makeup, makeup_published, makeup_removal, makeup_transfer
 from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.cli.main import main
 from faceprotect_sdk.face.mask import face_mask
@@ -203,7 +203,8 @@ def test_the_encoder_is_trained_in_parts(crops: Path, tmp_path: Path) -> None:
 
 
 def test_the_published_stages_train_and_leave_terms_out(crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(makeup_published, "HELD_OUT", 2)
+    for stage in (makeup_removal, makeup_transfer):
+        monkeypatch.setattr(stage, "HELD_OUT", 2)
     short = ("--weights", WEIGHTS, "--faces", 2, "--epochs", 1, "--inversions", 1, "--generations", 1)
     run(makeup_published.main, "removal", crops, "-o", tmp_path / "removal", *short, "--rank", 4, "--without", "l1")
     curve = [json.loads(line) for line in (tmp_path / "removal" / "curve.jsonl").read_text().splitlines()]

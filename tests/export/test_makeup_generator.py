@@ -21,7 +21,8 @@ from faceprotect_export.makeup.ddim import read_ddpm
 from faceprotect_export.makeup.reference import shipped_reference
 from faceprotect_export.modules.makeup import Ddim
 from faceprotect_export.pretrained.common import PretrainedError
-from faceprotect_export.train.makeup_published import TransferSettings, generated
+from faceprotect_export.train.makeup_stages import generated
+from faceprotect_export.train.makeup_transfer import TransferSettings
 from faceprotect_export.zoo.sources import Sources
 from faceprotect_sdk.cli.main import main
 from faceprotect_sdk.face.mask import face_mask

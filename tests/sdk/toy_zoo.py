@@ -12,125 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from toy_graph import FACE_SIZE, IMAGE, LATENT, MASK, SURROGATES, THRESHOLD, E, Graph, embed, grow, pool, projection, reference, similarity
 
-from faceprotect_engines.files.manifest import ExternalWeights, FileEntry, Manifest, write_manifest
-from faceprotect_engines.spec import TensorSpec
+from faceprotect_engines.files.manifest import ExternalWeights
 from faceprotect_sdk.face.align import CANONICAL_POINTS
-
-E = 16
-IMAGE = (1, 3, 256, 256)
-MASK = (1, 1, 256, 256)
-LATENT = (1, 3, 32, 32)
-SURROGATES = ("toy-a", "toy-b")
-THRESHOLD = 0.4
-FACE_SIZE = 192.0  # side of a detected box in network pixels
-
-
-class Graph:
-    """Collects nodes; every method returns the name of its output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def const(self, value: object, dtype: type = np.float32) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
-        name = name or f"n{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def save(self, folder: Path, inputs: dict[str, tuple], outputs: dict[str, tuple], **manifest: object) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        graph = helper.make_graph(
-            self.nodes,
-            folder.name,
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in inputs.items()],
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in outputs.items()],
-            self.constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-        onnx.checker.check_model(model)
-        (folder / "model.onnx").write_bytes(model.SerializeToString())
-        write_manifest(
-            folder,
-            Manifest(
-                name=folder.name,
-                version="1",
-                files={"graph": FileEntry("model.onnx")},
-                inputs=_specs(inputs),
-                outputs=_specs(outputs),
-                **manifest,  # type: ignore[arg-type]
-            ),
-        )
-
-
-def _specs(tensors: dict[str, tuple]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(name, "float32", tuple(size if isinstance(size, int) else None for size in shape)) for name, shape in tensors.items()
-    )
-
-
-def projection(seed: int) -> np.ndarray:
-    """[3072, E] weights that ignore a photo's mean colour."""
-    weights = np.random.default_rng(seed).standard_normal((3072, E)).astype(np.float32)
-    return weights - weights.mean(0)
-
-
-def _reference(name: str) -> str:
-    return f"reference_{name.replace('-', '_')}"
-
-
-def _pool(g: Graph, image: str) -> str:
-    return g.op("AveragePool", image, kernel_shape=[8, 8], strides=[8, 8])
-
-
-def _grow(g: Graph, latent: str, name: str | None = None) -> str:
-    empty = g.const([])
-    sizes = g.const([1, 3, 256, 256], np.int64)
-    return g.op(
-        "Resize",
-        latent,
-        empty,
-        empty,
-        sizes,
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-        name=name,
-    )
-
-
-def _embed(g: Graph, image: str, weights: str, name: str | None = None) -> tuple[str, str]:
-    """Unit embedding [1, E] and the norm before."""
-    flat = g.op("Reshape", _pool(g, image), g.const([-1, 3072], np.int64))
-    raw = g.op("MatMul", flat, weights)
-    norm = g.op("ReduceL2", raw, g.const([1], np.int64), keepdims=1)
-    return g.op("Div", raw, norm, name=name), norm
-
-
-def _similarity(g: Graph, image: str, reference: str, weights: np.ndarray) -> tuple[str, str, str]:
-    """Embedding, similarity [1] and its gradient to the image, by hand."""
-    w = g.const(weights)
-    unit, norm = _embed(g, image, w)
-    product = g.op("Mul", unit, reference)
-    cosine = g.op("ReduceSum", product, g.const([1], np.int64), keepdims=1)
-    radial = g.op("Mul", unit, cosine)
-    tangent = g.op("Div", g.op("Sub", reference, radial), norm)
-    back = g.op("MatMul", tangent, g.const(weights.T))
-    small = g.op("Div", g.op("Reshape", back, g.const([1, 3, 32, 32], np.int64)), g.const(64.0))
-    return unit, g.op("Reshape", cosine, g.const([1], np.int64)), _grow(g, small)
 
 
 def make_surrogate(folder: Path, seed: int, threshold: float = THRESHOLD, **facts: object) -> Path:
     """A gradient engine in the form that ``export surrogate`` makes; ``facts``: further metadata."""
     g = Graph()
-    unit, cosine, gradient = _similarity(g, "image", "reference", projection(seed))
+    unit, cosine, gradient = similarity(g, "image", "reference", projection(seed))
     g.op("Identity", unit, name="embedding")
     g.op("Identity", cosine, name="similarity")
     g.op("Identity", gradient, name="grad_image")
@@ -148,7 +39,7 @@ def make_judge(folder: Path, *seeds: int, threshold: float = THRESHOLD) -> Path:
     """An embedding engine over the projections of ``seeds``."""
     g = Graph()
     weights = np.concatenate([projection(seed) for seed in seeds], 1)
-    _embed(g, "image", g.const(weights), name="embedding")
+    embed(g, "image", g.const(weights), name="embedding")
     g.save(
         folder,
         {"image": IMAGE},
@@ -203,7 +94,7 @@ def _make_autoencoder(root: Path) -> None:
     g.save(root / "face-encoder", {"image": IMAGE}, {"latent": LATENT}, role="encoder")
     g = Graph()
     g.op("Add", "original", _difference(g), name="image")
-    _grow(g, g.op("Add", "latent", "offset"), name="decoded")
+    grow(g, g.op("Add", "latent", "offset"), name="decoded")
     g.save(root / "latent-decode", _DECODE_INPUTS, {"image": IMAGE, "decoded": IMAGE}, role="decoder")
 
 
@@ -237,8 +128,8 @@ def make_fast(folder: Path, gain: float = 1e-4, learnt_from: Sequence[str] = ())
     budget, turned = g.op("Reshape", "budget", g.const([1, 1, 1, 1], np.int64)), g.op("Gather", "goal", g.const([0], np.int64), axis=1)
     sign = g.op("Reshape", g.op("Sub", g.op("Mul", turned, g.const(2.0)), g.const(1.0)), g.const([1, 1, 1, 1], np.int64))
     g.op("Mul", g.op("Mul", g.const(pattern), budget), sign, name="offset")
-    _grow(g, "latent", name="decoded_original")
-    g.op("Mul", "mask", _grow(g, "offset"), name="difference")
+    grow(g, "latent", name="decoded_original")
+    g.op("Mul", "mask", grow(g, "offset"), name="difference")
     g.save(
         folder,
         {"original": IMAGE, "mask": MASK, "budget": (1,), "goal": (1, len(GOALS))},
@@ -252,7 +143,7 @@ _DECODE_INPUTS = {"latent": LATENT, "offset": LATENT, "decoded_original": IMAGE,
 
 
 def _difference(g: Graph, name: str | None = None) -> str:
-    decoded = _grow(g, g.op("Add", "latent", "offset"))
+    decoded = grow(g, g.op("Add", "latent", "offset"))
     return g.op("Mul", "mask", g.op("Sub", decoded, "decoded_original"), name=name)
 
 
@@ -263,28 +154,28 @@ def _make_step(folder: Path) -> None:
     seen = g.op("Add", g.op("MatMul", g.op("MatMul", "rows", image), "cols"), "noise")
     cosines, pull = [], g.const(np.zeros((1, 3, 256, 256)))
     for index, name in enumerate(SURROGATES):
-        _, cosine, gradient = _similarity(g, seen, _reference(name), projection(index))
+        _, cosine, gradient = similarity(g, seen, reference(name), projection(index))
         weight = g.op("Gather", "weights", g.const([index], np.int64))
         pull = g.op("Add", pull, g.op("Mul", gradient, weight))
         cosines.append(cosine)
-    similarity = g.op("Concat", *cosines, name="similarity", axis=0)
+    cosine = g.op("Concat", *cosines, name="similarity", axis=0)
     axes = g.const([0, 1, 2, 3], np.int64)
     penalty = g.op("ReduceMean", g.op("Mul", difference, difference), axes, keepdims=0)
     g.op("Reshape", penalty, g.const([1], np.int64), name="penalty")
-    weighted = g.op("ReduceSum", g.op("Mul", similarity, "weights"), g.const([0], np.int64), keepdims=1)
+    weighted = g.op("ReduceSum", g.op("Mul", cosine, "weights"), g.const([0], np.int64), keepdims=1)
     inner = g.op("ReduceSum", g.op("Mul", image, "image_cotangent"), axes, keepdims=0)
     g.op("Sum", weighted, g.op("Mul", "penalty", "penalty_weight"), inner, name="loss")
     turned = {name: g.op("Transpose", name, perm=[0, 2, 1]) for name in ("rows", "cols")}
     pulled = g.op("MatMul", g.op("MatMul", turned["rows"], pull), turned["cols"])
     press = g.op("Mul", g.op("Mul", difference, "penalty_weight"), g.const(2.0 / np.prod(IMAGE)))
     total = g.op("Mul", "mask", g.op("Sum", pulled, press, "image_cotangent"))
-    g.op("Mul", _pool(g, total), g.const(64.0), name="grad_offset")
+    g.op("Mul", pool(g, total), g.const(64.0), name="grad_offset")
     inputs = {
         **_DECODE_INPUTS,
         "rows": (1, 256, 256),
         "cols": (1, 256, 256),
         "noise": IMAGE,
-        **{_reference(name): (1, E) for name in SURROGATES},
+        **{reference(name): (1, E) for name in SURROGATES},
         "weights": (2,),
         "penalty_weight": (1,),
         "image_cotangent": IMAGE,
@@ -325,7 +216,7 @@ def recipe(steps: int = 40) -> dict:
                 "variable": "offset",
                 "inputs": {
                     **decode,
-                    **{_reference(name): _reference(name) for name in SURROGATES},
+                    **{reference(name): reference(name) for name in SURROGATES},
                 },
                 "optimiser": {"name": "adamw", "learning_rate": 0.02},
                 "steps": steps,

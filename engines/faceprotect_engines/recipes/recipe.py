@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,11 @@ def run_recipe(
     """
     plan = recipe.applied(parameters) if isinstance(recipe, Recipe) else parse_recipe(recipe, parameters)
     given = {**_constants(plan, engines, arrays), **arrays}
-    held = {name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in given.items()}
-    devices: dict[str, str] = {}
-    trace: list[Mapping[str, Any]] = []
-    timings: dict[str, float] = {}
-    descents: list[Descent] = []
+    left = _Left({name: fixed(array) if isinstance(array, np.ndarray) else array for name, array in given.items()})
 
     def opened(name: str) -> Engine:
         engine = engines(name)
-        devices[name] = engine.device
+        left.devices[name] = engine.device
         return engine
 
     if surrogates and not any(isinstance(stage, DescendStage) and stage.join is not None for stage in plan.stages):
@@ -99,24 +95,42 @@ def run_recipe(
         started = time.perf_counter()
         kind = "map" if isinstance(stage, MapStage) else "descend"
         if isinstance(stage, MapStage):
-            made: Mapping[str, Array] = _run_map(stage, opened, held, index)
+            made: Mapping[str, Array] = _run_map(stage, opened, left.arrays, index)
             if progress is not None:
                 progress(Progress(index, "map", stage.engine, 1, 1))
         else:
             joining = surrogates if stage.join is not None else ()
             with ONE_BLAS_THREAD:
-                descent = descend(stage, opened, held, Stream(seed, index), joining, progress, index, deadline, workers)
-            descents.append(descent)
+                descent = descend(stage, opened, left.arrays, Stream(seed, index), joining, progress, index, deadline, workers)
+            left.descents.append(descent)
             made = descent.arrays
-            trace.extend(descent.trace)
+        left.store(made)
+        left.timings[f"{index} {kind} {stage.engine}"] = time.perf_counter() - started
+    left.devices.update({surrogate.name: surrogate.engine.device for surrogate in surrogates})
+    return left.result()
+
+
+@dataclass
+class _Left:
+    """What the stages have left behind so far."""
+
+    arrays: dict[str, Array]
+    devices: dict[str, str] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    descents: list[Descent] = field(default_factory=list)
+
+    def store(self, made: Mapping[str, Array]) -> None:
+        """Keep a stage's arrays, read-only: what cannot change need not be sent to a GPU twice."""
         for array in made.values():
-            array.setflags(write=False)  # what cannot change need not be sent to a GPU twice
-        held.update(made)
-        timings[f"{index} {kind} {stage.engine}"] = time.perf_counter() - started
-    verdicts = [descent.passed for descent in descents if descent.passed is not None]
-    passed = verdicts[-1] if verdicts else None
-    devices.update({surrogate.name: surrogate.engine.device for surrogate in surrogates})
-    return RecipeResult(held, trace, timings, descents[-1].stop if descents else "", passed, devices)
+            array.setflags(write=False)
+        self.arrays.update(made)
+
+    def result(self) -> RecipeResult:
+        """All of it: the last descent says how the run ended, the last with a constraint whether it was met."""
+        trace = [row for descent in self.descents for row in descent.trace]
+        verdicts = [descent.passed for descent in self.descents if descent.passed is not None]
+        stop = self.descents[-1].stop if self.descents else ""
+        return RecipeResult(self.arrays, trace, self.timings, stop, verdicts[-1] if verdicts else None, self.devices)
 
 
 def _constants(plan: Recipe, engines: Callable[[str], Engine], arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -77,6 +77,9 @@ class SearchSpace:
 class PackageDlib(nn.Module):
     """dlib's recogniser whose stored tensors arrive as inputs, named ``dlib_<tensor>``."""
 
+    rows: Tensor
+    cols: Tensor
+
     def __init__(self, names: list[str]) -> None:
         super().__init__()
         self.weight_names = [f"dlib_{name}" for name in names]
@@ -148,7 +151,7 @@ def step_recipe(
 
 def _embed_with(net: nn.Module, image: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """Embedding of a surrogate, with the package's tensors passed on where it takes them."""
-    return net(image, **{key: values[key] for key in getattr(net, "weight_names", ())})  # type: ignore[no-any-return]
+    return net(image, **{key: values[key] for key in getattr(net, "weight_names", ())})
 
 
 def shipped_step_recipe(space: SearchSpace, sources: Sources) -> EngineRecipe:

@@ -23,7 +23,7 @@ from faceprotect_engines.store import ZOO
 from faceprotect_export.build.folder import EngineRecipe, build_engine
 from faceprotect_export.build.search_space import DESCRIBE, IMAGE, STEP_SURROGATES
 from faceprotect_export.makeup.colours import parts
-from faceprotect_export.modules.diffusion import LatentDiffusion
+from faceprotect_export.modules.diffusion import Codec, LatentDiffusion
 from faceprotect_export.modules.makeup import Ddim, PixelDiffusion, changeable
 from faceprotect_export.objectives.search import combine
 from faceprotect_export.pretrained.common import PretrainedError, brief
@@ -45,28 +45,28 @@ class _Step(nn.Module):
         self.model = model
 
     def forward(self, latent: Tensor, time: Tensor, moves: Tensor) -> dict[str, Tensor]:
-        noise, _ = self.model.predict(latent, time, self.model.empty)  # type: ignore[arg-type]
+        noise, _ = self.model.predict(latent, time, self.model.empty)
         return {"moved": moves[0] * latent + moves[1] * noise}
 
 
 class _Encode(nn.Module):
-    def __init__(self, codec: nn.Module) -> None:
+    def __init__(self, codec: Codec) -> None:
         super().__init__()
         self.codec = codec
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"latent": self.codec.encode(image)}  # type: ignore[operator]
+        return {"latent": self.codec.encode(image)}
 
 
 class _Blend(nn.Module):
     """The change of a decoded latent beside the plain decoding, where makeup may change a face."""
 
-    def __init__(self, codec: nn.Module, keypoints: nn.Module) -> None:
+    def __init__(self, codec: Codec, keypoints: nn.Module) -> None:
         super().__init__()
         self.codec, self.keypoints = codec, keypoints
 
     def forward(self, latent: Tensor, plain: Tensor, original: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        moved, decoded = self.codec.decode(torch.cat([latent, plain])).chunk(2)  # type: ignore[operator]
+        moved, decoded = self.codec.decode(torch.cat([latent, plain])).chunk(2)
         where = mask * changeable(parts(original, self.keypoints(original))[0])
         return {"difference": combine(moved, decoded, original, where) - original}
 
@@ -74,7 +74,7 @@ class _Blend(nn.Module):
 def ddim_recipes(generator: Ddim, sources: Sources, own: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[EngineRecipe]:
     """The four engines, not yet built; ``own``: what their manifests say of the origin, ``metadata`` goes with the last."""
     codec, crops = generator.model.codec, sources.crops
-    latents = [codec.encode(crop) for crop in crops]  # type: ignore[operator]
+    latents = [codec.encode(crop) for crop in crops]
     step = {"latent": LATENT, "time": {"range": (0.0, 999.0), "description": "time step"}, "moves": MOVES, "moved": LATENT}
     time, moves = torch.tensor([float(generator.up[1])]), torch.tensor(generator.model.moves(0, generator.up[1]))
     steps = [{"latent": latent, "time": time, "moves": moves} for latent in latents]
@@ -83,14 +83,14 @@ def ddim_recipes(generator: Ddim, sources: Sources, own: Mapping[str, Any], meta
     blends = [{"latent": latent + 0.1 * noise, "plain": latent, "original": crop} for latent, noise, crop in given]
     mask = torch.full((1, 1, CROP, CROP), 0.75)
     made: list[tuple[str, str, nn.Module, list[dict[str, Tensor]], dict[str, Any]]] = [
-        ("makeup-encode", "encoder", _Encode(codec), [{"image": crop} for crop in crops], {"image": IMAGE, "latent": LATENT}),  # type: ignore[arg-type]
+        ("makeup-encode", "encoder", _Encode(codec), [{"image": crop} for crop in crops], {"image": IMAGE, "latent": LATENT}),
         ("makeup-invert", "denoiser", _Step(generator.model), steps, step),
         ("makeup-generate", "denoiser", _Step(generator.tuned), steps, step),
         (
             "makeup",
             "protector",
             _Blend(codec, sources.keypoints()),
-            [{**one, "mask": mask} for one in blends],  # type: ignore[arg-type]
+            [{**one, "mask": mask} for one in blends],
             {**DESCRIBE, "latent": LATENT, "plain": {**LATENT, "description": "of the crop as it is"}},
         ),
     ]

@@ -25,7 +25,8 @@ from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
 from faceprotect_export.train.loop import Report
 from faceprotect_export.train.makeup import train_looks
-from faceprotect_export.train.makeup_published import TransferSettings, generated, train_transfer
+from faceprotect_export.train.makeup_stages import generated
+from faceprotect_export.train.makeup_transfer import TransferSettings, train_transfer
 from faceprotect_export.zoo.decoys import draw
 from faceprotect_export.zoo.makeup import made_by, makeup_recipe, write_looks, write_sheet
 from faceprotect_export.zoo.sources import Sources

@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.net(image * 2 - 1)  # type: ignore[no-any-return]
+        return self.net(image * 2 - 1)
 
 
 class Decoder(nn.Module):
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         # Soft clip, as in TAESD: an offset cannot drive the decoder arbitrarily far out of its range.
-        return self.net(torch.tanh(latent / 3) * 3) * 0.5 + 0.5  # type: ignore[no-any-return]
+        return self.net(torch.tanh(latent / 3) * 3) * 0.5 + 0.5
 
 
 def small_decoder() -> Decoder:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+
+from faceprotect_export.modules.autoencoder import Autoencoder
 
 STEPS = 1000
 
@@ -34,7 +36,8 @@ class DiffusionConfig:
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> DiffusionConfig:
         """From a checkpoint's metadata, where tuples have become lists."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        return cls(**fields)
 
 
 def build_unet(config: DiffusionConfig) -> UNet2DConditionModel:
@@ -65,33 +68,33 @@ def ddim(here: float, there: float) -> tuple[float, float]:
     return (there / here) ** 0.5, (1 - there) ** 0.5 - (there * (1 - here) / here) ** 0.5
 
 
-class Codec(Protocol):
-    """An autoencoder as the diffusion model needs it."""
+class Codec(nn.Module):
+    """An autoencoder as the diffusion model needs it; without methods of its own, one that has no images."""
 
     def encode(self, image: Tensor) -> Tensor:
         """Image [N, 3, S, S] RGB 0..1 to the latent at the scale on which the UNet was trained."""
-        ...
+        raise NotImplementedError
 
     def decode(self, latent: Tensor) -> Tensor:
         """Inverse; not clipped."""
-        ...
+        raise NotImplementedError
 
 
-class FaceCodec(nn.Module):
+class FaceCodec(Codec):
     """The face autoencoder of this package, its latent scaled to unit variance."""
 
-    def __init__(self, autoencoder: nn.Module, scaling: float) -> None:
+    def __init__(self, autoencoder: Autoencoder, scaling: float) -> None:
         super().__init__()
         self.autoencoder, self.scaling = autoencoder, scaling
 
     def encode(self, image: Tensor) -> Tensor:
-        return self.autoencoder.encoder(image) * self.scaling  # type: ignore[no-any-return]
+        return self.autoencoder.encoder(image) * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self.autoencoder.decoder(latent / self.scaling)  # type: ignore[no-any-return]
+        return self.autoencoder.decoder(latent / self.scaling)
 
 
-class DiffusersCodec(nn.Module):
+class DiffusersCodec(Codec):
     """``AutoencoderKL`` (the mean of the posterior) or ``AutoencoderTiny`` of diffusers, for images in 0..1.
 
     The published code draws from the posterior; its mean is what every draw is around, and the same on every run.
@@ -104,10 +107,10 @@ class DiffusersCodec(nn.Module):
     def encode(self, image: Tensor) -> Tensor:
         found = self.autoencoder.encode(image * 2 - 1)
         latent = found.latents if hasattr(found, "latents") else found.latent_dist.mean
-        return latent * self.scaling  # type: ignore[no-any-return]
+        return latent * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self.autoencoder.decode(latent / self.scaling).sample / 2 + 0.5  # type: ignore[no-any-return]
+        return self.autoencoder.decode(latent / self.scaling).sample / 2 + 0.5
 
 
 class CatchingAttention:
@@ -135,13 +138,15 @@ class CatchingAttention:
         maps = torch.softmax(query @ key.transpose(1, 2) * attn.scale, -1)
         if encoder_hidden_states is None:
             self.maps.append(maps)
-        return attn.to_out[0](attn.batch_to_head_dim(maps @ value))  # type: ignore[no-any-return]
+        return attn.to_out[0](attn.batch_to_head_dim(maps @ value))
 
 
 class LatentDiffusion(nn.Module):
     """Codec, UNet and the embedding [1, tokens, width] of the empty prompt; ``alphas`` [steps] is the noise schedule."""
 
-    def __init__(self, codec: nn.Module, unet: UNet2DConditionModel, empty: Tensor, alphas: Tensor | None = None) -> None:
+    empty: Tensor
+
+    def __init__(self, codec: Codec, unet: UNet2DConditionModel, empty: Tensor, alphas: Tensor | None = None) -> None:
         super().__init__()
         self.codec, self.unet = codec, unet
         self.register_buffer("empty", empty)
@@ -173,7 +178,7 @@ def empty_embedding(config: DiffusionConfig) -> Tensor:
     return 0.02 * torch.randn(1, config.tokens, config.token_width)
 
 
-def read_diffusion(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], autoencoder: nn.Module) -> LatentDiffusion:
+def read_diffusion(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], autoencoder: Autoencoder) -> LatentDiffusion:
     """A trained model from a checkpoint's tensors and metadata (``train/diffusion.py``)."""
     config = DiffusionConfig.read(facts["config"])
     unet = build_unet(config)

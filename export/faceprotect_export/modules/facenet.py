@@ -127,4 +127,4 @@ class InceptionResnet(nn.Module):
         x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(x))))
         x = self.repeat_2(self.mixed_6a(x))
         x = self.block8(self.repeat_3(self.mixed_7a(x)))
-        return self.last_bn(self.last_linear(x.mean((2, 3))))  # type: ignore[no-any-return]
+        return self.last_bn(self.last_linear(x.mean((2, 3))))

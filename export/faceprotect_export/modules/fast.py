@@ -37,9 +37,10 @@ class Fast(nn.Module):
         self.goal = nn.Parameter(torch.zeros(len(goals), config.tokens, config.token_width))
         self.farther = nn.Parameter(torch.zeros(1, config.tokens, config.token_width))
         self.amplitude = nn.Parameter(torch.full((1, config.latent, 1, 1), AMPLITUDE))
-        self.person = nn.Sequential(nn.Linear(embedding, 128), nn.SiLU(), nn.Linear(128, config.tokens * config.token_width))
-        nn.init.zeros_(self.person[2].weight)
-        nn.init.zeros_(self.person[2].bias)
+        first, last = nn.Linear(embedding, 128), nn.Linear(128, config.tokens * config.token_width)
+        self.person = nn.Sequential(first, nn.SiLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def start_from(self, denoiser: LatentDiffusion) -> None:
         """Take over the denoiser's weights."""
@@ -53,7 +54,7 @@ class Fast(nn.Module):
         size = (torch.log(budget / BUDGET) / math.log(2)).reshape(-1, 1, 1)
         goals, tokens, width = self.goal.shape
         prompt = self.empty + (goal @ self.goal.reshape(goals, -1)).reshape(-1, tokens, width) + size * self.farther
-        return prompt + self.person(embedding * self.embedding**0.5).reshape(-1, tokens, width)  # type: ignore[no-any-return]
+        return prompt + self.person(embedding * self.embedding**0.5).reshape(-1, tokens, width)
 
     def forward(self, latent: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> Tensor:
         return self.offset(latent, self.prompt(embedding, budget, goal), budget)
@@ -61,7 +62,7 @@ class Fast(nn.Module):
     def offset(self, latent: Tensor, prompt: Tensor, budget: Tensor) -> Tensor:
         """The offset [N, C, h, w] for a prompt."""
         found = self.unet(latent * self.scaling, latent.new_full((1,), TIME), prompt, return_dict=False)[0]
-        return (budget / BUDGET).sqrt().reshape(-1, 1, 1, 1) * self.amplitude * found  # type: ignore[no-any-return]
+        return (budget / BUDGET).sqrt().reshape(-1, 1, 1, 1) * self.amplitude * found
 
 
 class FastProtect(nn.Module):

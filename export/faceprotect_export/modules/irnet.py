@@ -60,7 +60,7 @@ class Unit(nn.Module):
         self.res_layer = nn.Sequential(*layers, *([Excitation(outputs)] if excitation else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.res_layer(x) + self.shortcut_layer(x)  # type: ignore[no-any-return]
+        return self.res_layer(x) + self.shortcut_layer(x)
 
 
 class IRNet(nn.Module):
@@ -84,7 +84,7 @@ class IRNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.output_layer(self.body(self.input_layer(image)))  # type: ignore[no-any-return]
+        return self.output_layer(self.body(self.input_layer(image)))
 
 
 def ir50() -> IRNet:

@@ -18,6 +18,8 @@ GRID = 32
 class KeypointNet(nn.Module):
     """RGB [N, 3, S, S] in 0..1, S a multiple of 128, to points [N, 13, 2], x and y in 0..1 of the crop."""
 
+    centres: Tensor
+
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []

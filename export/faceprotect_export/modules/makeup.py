@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.makeup.colours import parts, worn
 from faceprotect_export.modules.autoencoder import Autoencoder
-from faceprotect_export.modules.diffusion import LatentDiffusion, ddim
+from faceprotect_export.modules.diffusion import Codec, LatentDiffusion, ddim
 from faceprotect_export.modules.fast import Fast
 from faceprotect_export.objectives.penalty import luma
 
@@ -44,14 +44,14 @@ class Adapted(nn.Module):
         super().__init__()
         self.base = base
         if isinstance(base, nn.Conv2d):
-            self.down: nn.Module = nn.Conv2d(base.in_channels, rank, base.kernel_size, base.stride, base.padding, bias=False)  # type: ignore[arg-type]
-            self.up: nn.Module = nn.Conv2d(rank, base.out_channels, 1, bias=False)
+            self.down: nn.Conv2d | nn.Linear = nn.Conv2d(base.in_channels, rank, base.kernel_size, base.stride, base.padding, bias=False)  # type: ignore[arg-type]
+            self.up: nn.Conv2d | nn.Linear = nn.Conv2d(rank, base.out_channels, 1, bias=False)
         else:
             self.down, self.up = nn.Linear(base.in_features, rank, bias=False), nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.up(self.down(x))  # type: ignore[no-any-return]
+        return self.base(x) + self.up(self.down(x))
 
 
 def adapt(module: nn.Module, rank: int = RANK) -> nn.Module:
@@ -71,6 +71,8 @@ class Makeup(nn.Module):
     Only the additions are trained.
     """
 
+    colours: Tensor
+
     def __init__(self, fast: Fast, looks: Sequence[str], colours: Tensor, rank: int = RANK) -> None:
         super().__init__()
         self.fast, self.looks, self.rank = copy.deepcopy(fast), tuple(looks), rank
@@ -81,7 +83,7 @@ class Makeup(nn.Module):
 
     def forward(self, latent: Tensor, embedding: Tensor, budget: Tensor, goal: Tensor) -> Tensor:
         """Latent [N, C, h, w] of faces that wear their look, embedding [N, E], budget [N], goal [N, G] to an offset."""
-        return self.fast(latent, embedding, budget / ALLOWANCE, goal)  # type: ignore[no-any-return]
+        return self.fast(latent, embedding, budget / ALLOWANCE, goal)
 
     def trained(self) -> dict[str, Tensor]:
         """The tensors that were trained: what a checkpoint of looks holds, beside their colours and the student's own."""
@@ -135,7 +137,7 @@ class MakeupProtect(nn.Module):
         return {"difference": (made + changes * unseen).clamp(0, 1) - original}
 
 
-class PixelCodec(nn.Module):
+class PixelCodec(Codec):
     """Pictures in 0..1 as a DDPM on pixels sees them: -1..1."""
 
     def encode(self, image: Tensor) -> Tensor:
@@ -147,6 +149,8 @@ class PixelCodec(nn.Module):
 
 class PixelDiffusion(nn.Module):
     """A DDPM of diffusers on pixels (``UNet2DModel``), as :class:`Ddim` needs it; ``alphas`` [steps] is its noise schedule."""
+
+    empty: Tensor
 
     def __init__(self, unet: nn.Module, alphas: Tensor) -> None:
         super().__init__()
@@ -192,9 +196,9 @@ class Ddim(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The generated picture of one [N, 3, S, S] RGB 0..1, and what the codec alone makes of it, both not clipped."""
         with torch.no_grad():
-            latent = self.model.codec.encode(image)  # type: ignore[operator]
-            plain = self.model.codec.decode(latent)  # type: ignore[operator]
-        return self.tuned.codec.decode(self.generated(latent)), plain  # type: ignore[operator]
+            latent = self.model.codec.encode(image)
+            plain = self.model.codec.decode(latent)
+        return self.tuned.codec.decode(self.generated(latent)), plain
 
     def trained(self) -> dict[str, Tensor]:
         """The tensors that are tuned, by their names in the UNet."""
@@ -202,7 +206,7 @@ class Ddim(nn.Module):
 
 
 def _moved(model: LatentDiffusion | PixelDiffusion, latent: Tensor, here: int, there: int) -> Tensor:
-    noise, _ = model.predict(latent, here, model.empty.expand(len(latent), -1, -1))  # type: ignore[operator]
+    noise, _ = model.predict(latent, here, model.empty.expand(len(latent), -1, -1))
     kept, added = model.moves(here, there)
     return kept * latent + added * noise
 

@@ -41,7 +41,7 @@ class Residual(Bottleneck):
     """x + bottleneck."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)  # type: ignore[no-any-return]
+        return x + super().forward(x)
 
 
 class Repeated(nn.Module):
@@ -52,7 +52,7 @@ class Repeated(nn.Module):
         self.model = nn.Sequential(*(Residual(width, width, inner) for _ in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)  # type: ignore[no-any-return]
+        return self.model(x)
 
 
 class MobileFaceNet(nn.Sequential):

@@ -100,11 +100,14 @@ class AttentionTrunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         tokens = self.stem(image).flatten(2).transpose(1, 2) + self.position
-        return self.feature((self.norm(self.blocks(tokens)) * self.place).sum(1))  # type: ignore[no-any-return]
+        return self.feature((self.norm(self.blocks(tokens)) * self.place).sum(1))
 
 
 class Student(nn.Module):
     """Window of the canonical crop, trunk and heads: canonical crops [N, 3, S, S] RGB 0..1 to unit embeddings [N, E]."""
+
+    rows: Tensor
+    cols: Tensor
 
     def __init__(self, trunk: nn.Module, features: int, window: Window, heads: dict[str, int], crop: int) -> None:
         super().__init__()
@@ -114,14 +117,14 @@ class Student(nn.Module):
         self.register_buffer("cols", torch.from_numpy(cols), persistent=False)
 
     def forward(self, crop: Tensor) -> Tensor:
-        return self.heads(self.trunk(self.window(crop)))  # type: ignore[no-any-return]
+        return self.heads(self.trunk(self.window(crop)))
 
     def window(self, crop: Tensor) -> Tensor:
         """What the trunk looks at, in -1..1."""
         image = (self.rows @ crop @ self.cols) * 2 - 1
-        if not torch.jit.is_tracing() and crop.shape[0] > 1:
+        if not torch.jit.is_tracing() and crop.shape[0] > 1:  # type: ignore[attr-defined]  # public, but its stub does not say so
             image = image.contiguous(memory_format=torch.channels_last)
-        return image  # type: ignore[no-any-return]
+        return image
 
 
 TRUNKS: dict[str, tuple[Callable[[], nn.Module], int, Window]] = {

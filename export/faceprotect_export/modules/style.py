@@ -75,7 +75,7 @@ class ToRgb(nn.Module):
         nn.init.normal_(self.conv.weight, std=0.3 * inputs**-0.5)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return self.conv(x * (1 + self.scale(code))[:, :, None, None])  # type: ignore[no-any-return]
+        return self.conv(x * (1 + self.scale(code))[:, :, None, None])
 
 
 class StyleGenerator(nn.Module):
@@ -102,7 +102,9 @@ class StyleGenerator(nn.Module):
         start = self.start(codes[:, 0]).reshape(len(codes), -1, 4, 4)
         x = self.first(self.enter(base) + F.interpolate(start, scale_factor=4.0, mode="bilinear"), codes[:, 0])
         image = self.rgb[0](x, codes[:, 0])
-        for number, (grow, refine) in enumerate(self.blocks):  # type: ignore[misc]
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, nn.ModuleList)
+            grow, refine = block
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = refine(grow(x, codes[:, 2 * number + 1]), codes[:, 2 * number + 2])
             image = F.interpolate(image, scale_factor=2.0, mode="bilinear") + self.rgb[number + 1](x, codes[:, 2 * number + 2])

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from faceprotect_export.modules.diffusion import LatentDiffusion
+from faceprotect_export.modules.diffusion import Codec, LatentDiffusion
 from faceprotect_export.objectives.search import Decode
 
 #: Time steps passed on the way up to a noisy latent, lowest first: the first four of a grid of 20.
@@ -37,7 +37,7 @@ class DiffusionInvert(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         empty = self.model.empty + 0 * image.mean()  # an engine has to depend on its input
-        latent = self.model.codec.encode(image)  # type: ignore[operator]
+        latent = self.model.codec.encode(image)
         levels = {"level_0": latent}
         for number, (here, there) in enumerate(pairwise(self.times), 1):
             latent = self.model.moved(latent, self.model.predict(latent, here, empty)[0], here, there)
@@ -94,7 +94,7 @@ class DiffusionDecode(Decode):
     def mapped(self, latent: Tensor, offset: Tensor, times: Tensor, moves: Tensor, **given: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """The image and the maps per step."""
         latent, caught = self.denoised(latent + offset, times, moves, [given[name] for name in self.embeddings])
-        return self.model.codec.decode(latent), caught  # type: ignore[operator]
+        return self.model.codec.decode(latent), caught
 
     def forward(self, **given: Tensor) -> Tensor:
         return self.mapped(**given)[0]
@@ -156,12 +156,12 @@ class NoiseLink(nn.Module):
 class DecoderLink(nn.Module):
     """The decoder as a link of a chain: ``loss`` = <decoded, image_cotangent>."""
 
-    def __init__(self, codec: nn.Module) -> None:
+    def __init__(self, codec: Codec) -> None:
         super().__init__()
         self.codec = codec
 
     def forward(self, latent: Tensor, image_cotangent: Tensor) -> dict[str, Tensor]:
-        decoded = self.codec.decode(latent)  # type: ignore[operator]
+        decoded = self.codec.decode(latent)
         return {"loss": (decoded * image_cotangent).sum().reshape(1), "decoded": decoded}
 
 

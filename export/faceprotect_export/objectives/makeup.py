@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from faceprotect_export.makeup.colours import FOLLOWS
 from faceprotect_export.makeup.regions import Frame, regions, skin_colour
+from faceprotect_export.modules.autoencoder import Encoder
 from faceprotect_export.objectives.penalty import luma
 
 #: Weights of the regions in the pixel loss, as published (there the eyes are two, of 1 each).
@@ -146,7 +147,7 @@ class Perceptual(nn.Module):
     The published networks of LPIPS cannot be had here; the features are those of our face autoencoder's encoder, unweighted.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.layers = encoder.net
 

@@ -55,6 +55,9 @@ def linear(image: Tensor) -> Tensor:
 class Structure(nn.Module):
     """Lost structure at several scales [N]; 2 is barely noticed beside the original, 4 is noticed (SSIMULACRA2 about 75 and 60)."""
 
+    taps: Tensor
+    mixtures: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         taps = torch.exp(-0.5 * (torch.arange(-_REACH, _REACH + 1) / WINDOW).square())
@@ -64,8 +67,8 @@ class Structure(nn.Module):
     def blurred(self, *maps: Tensor) -> tuple[Tensor, ...]:
         """Each map [N, 1, H, W] under the window; beyond the border lies nothing, in both images alike."""
         count = len(maps)
-        down = F.conv2d(torch.cat(maps), self.taps.reshape(1, 1, -1, 1), padding=(_REACH, 0))  # type: ignore[operator]
-        return F.conv2d(down, self.taps.reshape(1, 1, 1, -1), padding=(0, _REACH)).chunk(count)  # type: ignore[operator]
+        down = F.conv2d(torch.cat(maps), self.taps.reshape(1, 1, -1, 1), padding=(_REACH, 0))
+        return F.conv2d(down, self.taps.reshape(1, 1, 1, -1), padding=(0, _REACH)).chunk(count)
 
     def lost(self, original: Tensor, change: Tensor) -> Tensor:
         """Where structure is lost, [N, 1, H, W] from 0 up: 1 - SSIM without the part that asks how bright it is.
@@ -79,7 +82,7 @@ class Structure(nn.Module):
         return F.relu(unlike + moved.square() * (1 - unlike))
 
     def forward(self, image: Tensor, original: Tensor) -> Tensor:
-        mixed = [F.conv2d(F.avg_pool2d(linear(one), 2), self.mixtures) for one in (image, original)]  # type: ignore[arg-type]
+        mixed = [F.conv2d(F.avg_pool2d(linear(one), 2), self.mixtures) for one in (image, original)]
         found = image.new_zeros(len(image))
         for mean, fourth in SCALES:
             seen, before = (torch.pow(one + OFFSET, 1 / 3).mean(1, keepdim=True) - GREY for one in mixed)
@@ -93,6 +96,9 @@ class Structure(nn.Module):
 class Penalty(nn.Module):
     """The penalty of changes to crops of one size, and its parts."""
 
+    fine: Tensor
+    coarse: Tensor
+
     def __init__(self, size: int) -> None:
         """``size``: side of the crops; the band's widths are in pixels of the canonical crop."""
         super().__init__()
@@ -103,7 +109,7 @@ class Penalty(nn.Module):
     def mid_band(self, change: Tensor) -> Tensor:
         """The mid band [N, 1, S, S] of the luma of changes [N, 3, S, S]."""
         grey = luma(change)
-        return self.fine @ grey @ self.fine.T - self.coarse @ grey @ self.coarse.T  # type: ignore[operator, no-any-return]
+        return self.fine @ grey @ self.fine.T - self.coarse @ grey @ self.coarse.T
 
     def peak(self, change: Tensor) -> Tensor:
         """The square of the mid band's 8-norm [N]: close to its largest value, and smooth."""

@@ -58,7 +58,7 @@ class LatentDecode(Decode):
         self.decoder = decoder
 
     def forward(self, latent: Tensor, offset: Tensor) -> Tensor:
-        return self.decoder(latent + offset)  # type: ignore[no-any-return]
+        return self.decoder(latent + offset)
 
 
 class QuickDecode(Decode):
@@ -74,6 +74,7 @@ class QuickDecode(Decode):
     apart = 2
     #: What 1 of the offset moves them by, beside numbers of the latent, which are of about unit scale: a search moves both alike.
     share = 0.05
+    spline: Tensor
 
     def __init__(self, decoder: nn.Module, latent: int, size: int = CROP) -> None:
         """``latent``: its channels, at an eighth of ``size``."""
@@ -88,8 +89,8 @@ class QuickDecode(Decode):
 
     def forward(self, latent: Tensor, offset: Tensor) -> Tensor:
         coefficients = nn.functional.pixel_shuffle(offset[:, self.latent :], 8 // self.apart)
-        fine = self.spline @ coefficients @ self.spline.T  # type: ignore[operator, union-attr]
-        return self.decoder(latent + offset[:, : self.latent]) + self.share * fine  # type: ignore[no-any-return]
+        fine = self.spline @ coefficients @ self.spline.T
+        return self.decoder(latent + offset[:, : self.latent]) + self.share * fine
 
 
 def cubic_splines(size: int, apart: int) -> Tensor:

@@ -24,6 +24,10 @@ class StyleDecode(Decode):
     """
 
     inputs = ("base", "codes", "offset", "reach")
+    codes_spread: Tensor
+    base_spread: Tensor
+    whitening: Tensor
+    resize: Tensor
 
     def __init__(self, generator: StyleGenerator, space: StyleSpace, crop: int) -> None:
         super().__init__()
@@ -47,7 +51,7 @@ class StyleDecode(Decode):
 
     def unlikely(self, details: Tensor) -> Tensor:
         """Mean square [1] of a change of W+ [1, layers, style] in whitened codes: how rare such a step is among faces."""
-        return (details.transpose(0, 1) @ self.whitening).square().mean().reshape(1)  # type: ignore[no-any-return]
+        return (details.transpose(0, 1) @ self.whitening).square().mean().reshape(1)
 
     def forward(self, base: Tensor, codes: Tensor, offset: Tensor, reach: Tensor) -> Tensor:
         return self.decoded(*self.moved(base, codes, offset, reach))
@@ -55,7 +59,7 @@ class StyleDecode(Decode):
     def decoded(self, base: Tensor, codes: Tensor) -> Tensor:
         """The canonical crop of F and W+."""
         image = self.generator(base, codes)
-        return self.resize @ image @ self.resize.T  # type: ignore[no-any-return]
+        return self.resize @ image @ self.resize.T
 
 
 class KeypointTerm(Term):
@@ -88,6 +92,9 @@ class MeanFace(nn.Module):
 
     The published form starts there, too (at W's mean), and takes hundreds of iterations.
     """
+
+    base: Tensor
+    codes: Tensor
 
     def __init__(self, config: StyleConfig, space: StyleSpace) -> None:
         super().__init__()

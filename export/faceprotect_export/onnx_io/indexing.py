@@ -7,6 +7,7 @@ Values of the image are read by one selection along one axis, whatever the opera
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def _write(data: Value, places: Host, updates: Value, attributes: Attributes) ->
 
 def _along(shape: Sequence[int], index: Host, axis: int) -> Host:
     """Places that an index like that of GatherElements names."""
-    at = list(np.indices(index.shape))
+    at: list[Any] = list(np.indices(index.shape))
     at[axis] = np.where(index < 0, index + shape[axis], index)
     return np.asarray(_places(shape)[tuple(at)])
 

@@ -216,8 +216,9 @@ def _matmul(e: Emitter, n: Node) -> Any:
 
 @lowers(aten._softmax.default, aten._log_softmax.default)
 def _softmax(e: Emitter, n: Node) -> Any:
+    axis: Any = n.args[1]
     name = "Softmax" if n.target is aten._softmax.default else "LogSoftmax"
-    return e.emit(name, [e.value(n.args[0])], axis=int(n.args[1]))  # type: ignore[call-overload]
+    return e.emit(name, [e.value(n.args[0])], axis=int(axis))
 
 
 @lowers(aten.reshape.default, aten.view.default, aten._unsafe_view.default)
@@ -242,7 +243,8 @@ def _permute(e: Emitter, n: Node) -> Any:
 
 @lowers(aten.unsqueeze.default)
 def _unsqueeze(e: Emitter, n: Node) -> Any:
-    return e.emit("Unsqueeze", [e.value(n.args[0]), ints(e, [int(n.args[1]) % tensor_of(n).dim()])])  # type: ignore[call-overload]
+    axis: Any = n.args[1]
+    return e.emit("Unsqueeze", [e.value(n.args[0]), ints(e, [int(axis) % tensor_of(n).dim()])])
 
 
 @lowers(aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default)

@@ -37,18 +37,19 @@ def _zero_padding(node: Any) -> list[int] | None:
 
 @lowers(aten.convolution.default)
 def _convolution(e: Emitter, n: Node) -> Any:
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = n.args[:9]
+    arguments: Any = n.args
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = arguments[:9]
     inputs = [e.value(weight), *([e.value(bias)] if bias is not None else [])]
-    stride, padding, dilation = list(stride), list(padding), list(dilation)  # type: ignore[arg-type]
+    stride, padding, dilation = list(stride), list(padding), list(dilation)
     kernel = list(tensor_of(weight).shape[2:])
-    options = {"strides": stride, "dilations": dilation, "group": groups, "kernel_shape": kernel}
+    options: dict[str, Any] = {"strides": stride, "dilations": dilation, "group": groups, "kernel_shape": kernel}
     if transposed:
-        pads, extra = padding * 2, list(output_padding)  # type: ignore[arg-type]
+        pads, extra = padding * 2, list(output_padding)
         return e.emit("ConvTranspose", [e.value(x), *inputs], pads=pads, output_padding=extra, **options)
     pads, source = padding * 2, x
     explicit = _zero_padding(x) if len(kernel) == 2 else None
     if explicit is not None:  # a convolution pads for free, a Pad node copies
-        pads, source = [a + b for a, b in zip(explicit, pads, strict=True)], x.args[0]  # type: ignore[union-attr]
+        pads, source = [a + b for a, b in zip(explicit, pads, strict=True)], x.args[0]
     return e.emit("Conv", [e.value(source), *inputs], pads=pads, **options)
 
 
@@ -90,7 +91,8 @@ def _max_pool(e: Emitter, n: Node) -> Any:
 
 @lowers(aten.pixel_shuffle.default)
 def _pixel_shuffle(e: Emitter, n: Node) -> Any:
-    return e.emit("DepthToSpace", [e.value(n.args[0])], blocksize=int(n.args[1]), mode="CRD")  # type: ignore[call-overload]
+    block: Any = n.args[1]
+    return e.emit("DepthToSpace", [e.value(n.args[0])], blocksize=int(block), mode="CRD")
 
 
 @lowers(aten.pixel_unshuffle.default)

@@ -155,7 +155,7 @@ def quantize(inputs: Sequence[Value], attributes: Attributes) -> Value:
     kind = np.dtype(np.uint8) if given(inputs, 2) is None else np.asarray(inputs[2]).dtype
     if kind not in (np.uint8, np.int8):
         raise NotImplementedError(f"rounding to {kind}")
-    limits = np.iinfo(kind)  # type: ignore[type-var]
+    limits = np.iinfo(kind)
     return torch.clamp(torch.round(inputs[0] / scale) + zero, limits.min, limits.max).numpy().astype(kind)
 
 

@@ -183,7 +183,8 @@ def _triangle(inputs: Sequence[Value], attributes: Attributes) -> Value:
 
 
 def _eye_like(inputs: Sequence[Value], attributes: Attributes) -> Value:
-    eye = np.eye(*inputs[0].shape, k=int(attributes.get("k", 0)), dtype=np.int64)
+    height, width = inputs[0].shape
+    eye = np.eye(height, width, k=int(attributes.get("k", 0)), dtype=np.int64)
     whole = is_host(inputs[0]) if "dtype" not in attributes else int(attributes["dtype"]) in (6, 7)
     return eye if whole else torch.from_numpy(eye.astype(np.float32))
 

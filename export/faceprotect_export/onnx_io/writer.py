@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from faceprotect_export.onnx_io import lowering_spatial  # noqa: F401 - registers its lowerings
 from faceprotect_export.onnx_io.half import half_arithmetic
 from faceprotect_export.onnx_io.lowering import LOWERINGS, tensor_of
 from faceprotect_export.trace.simplify import fold_constants
@@ -146,7 +147,9 @@ class _Builder:
         if (name, dtype) not in self._casts:
             if tensor_of(argument).dtype == torch.int8 and dtype == torch.float32:
                 # The same numbers as a Cast; TensorRT takes a constant of bytes in front of nothing else.
-                self._casts[name, dtype] = self.emit("DequantizeLinear", [name, self.constant(np.float32(1.0)), self.constant(np.int8(0))])
+                self._casts[name, dtype] = self.emit(
+                    "DequantizeLinear", [name, self.constant(np.array(1.0, np.float32)), self.constant(np.array(0, np.int8))]
+                )
             else:
                 self._casts[name, dtype] = self.emit("Cast", [name], to=_TYPES[dtype])
         return self._casts[name, dtype]
@@ -218,7 +221,7 @@ def _lower(builder: _Builder, graph_module: GraphModule, weights: str, external:
 
 def _evaluated(node: Node) -> NDArray[Any]:
     kwargs = {k: v for k, v in node.kwargs.items() if k != "pin_memory"}
-    return node.target(*node.args, **kwargs).cpu().numpy()  # type: ignore[operator,no-any-return]
+    return node.target(*node.args, **kwargs).cpu().numpy()  # type: ignore[operator]
 
 
 def external_initializer(name: str, shape: Sequence[int], where: ExternalTensor, dtype: Any = np.float32) -> TensorProto:

@@ -24,6 +24,10 @@ TEXTS = "texts.npz"
 class ClipImage(nn.Module):
     """RGB image [1, 3, S, S] in 0..1 of any size, resized as two matrix products, to a unit embedding [1, E]."""
 
+    rows: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: Any, size: int) -> None:
         """``model``: CLIPModel or CLIPVisionModelWithProjection of transformers; ``size``: S."""
         super().__init__()
@@ -83,7 +87,7 @@ def clip_engine(model: Any, options: Options, source: dict[str, Any]) -> EngineR
     sample = {"image": image}
     if not options.forward_only:
         sample["embedding_cotangent"] = F.normalize(torch.randn(1, model.config.projection_dim, generator=random), dim=1)
-    describe = {
+    describe: dict[str, dict[str, Any]] = {
         "image": {"layout": "NCHW", "color": "RGB", "range": (0.0, 1.0)},
         "embedding": {"description": "unit embedding"},
         "embedding_cotangent": {"range": (-0.1, 0.1), "description": "unit embedding of a text, or any other cotangent"},
@@ -136,7 +140,7 @@ class Clip(nn.Module):
         self.tower = ClipImage(self.model, size)
 
     def images(self, image: Tensor) -> Tensor:
-        return self.tower(image)  # type: ignore[no-any-return]
+        return self.tower(image)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:

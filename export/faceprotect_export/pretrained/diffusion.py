@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from faceprotect_export.build.folder import EngineRecipe
-from faceprotect_export.modules.diffusion import DiffusersCodec, LatentDiffusion
+from faceprotect_export.modules.diffusion import Codec, DiffusersCodec, LatentDiffusion
 from faceprotect_export.objectives.diffusion import DecoderLink, NoiseLink, packed
 from faceprotect_export.pretrained.chains import ChainRecipe, diffusion_chains, empty_prompt
 from faceprotect_export.pretrained.common import (
@@ -71,7 +71,7 @@ def read_diffusers(kind: type[Any], source: Path | str, folders: Iterable[str]) 
     raise PretrainedError(f"{source}: no {kind.__name__} can be read: {reason}. Give a folder with safetensors, or a hub's name")
 
 
-class _NoCodec(nn.Module):
+class _NoCodec(Codec):
     """A UNet by itself has no images."""
 
 
@@ -93,6 +93,18 @@ def unet(source: Path | str, options: Options) -> list[EngineRecipe]:
     return [unet_engine(net, options, origin(source, options.licence))]
 
 
+#: Of the inputs and outputs of a UNet.
+_DESCRIBED: dict[str, dict[str, Any]] = {
+    "latent": LATENT,
+    "time": {"range": (0.0, 999.0), "description": "time step"},
+    "embedding": {"range": (-1.0, 1.0), "description": "of the prompt, or what null-text optimisation made of it"},
+    "attention": {"description": "post-softmax self-attention maps, layer by layer"},
+    "maps": {"range": (0.0, 0.01), "description": "those of the face without offset"},
+    "noise_cotangent": {"range": (-1.0, 1.0)},
+    "structure_cotangent": {"range": (0.0, 1.0)},
+}
+
+
 def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, Any], name: str = "unet") -> EngineRecipe:
     """The engine of a UNet that is already in memory."""
     config = net.config
@@ -112,15 +124,6 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
         "embedding": 0.5 * torch.randn(1, tokens, config.cross_attention_dim, generator=random),
     }
     forward = _Noise(model)
-    describe = {
-        "latent": LATENT,
-        "time": {"range": (0.0, 999.0), "description": "time step"},
-        "embedding": {"range": (-1.0, 1.0), "description": "of the prompt, or what null-text optimisation made of it"},
-        "attention": {"description": "post-softmax self-attention maps, layer by layer"},
-        "maps": {"range": (0.0, 0.01), "description": "those of the face without offset"},
-        "noise_cotangent": {"range": (-1.0, 1.0)},
-        "structure_cotangent": {"range": (0.0, 1.0)},
-    }
     metadata = {"size": options.size, "prediction": "epsilon"}
     if options.forward_only:
         return engine(
@@ -132,7 +135,7 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
             (),
             options,
             source=source,
-            describe=describe,
+            describe=_DESCRIBED,
             command=COMMAND.format("unet"),
             metadata=metadata,
         )
@@ -152,7 +155,7 @@ def unet_engine(net: UNet2DConditionModel, options: Options, source: dict[str, A
         ("latent", "embedding"),
         options,
         source=source,
-        describe=describe,
+        describe=_DESCRIBED,
         command=COMMAND.format("unet"),
         scale=per_cotangent("noise_cotangent", "structure_cotangent"),
         metadata=metadata,
@@ -217,7 +220,8 @@ def codec_engines(net: nn.Module, name: str, options: Options, source: dict[str,
         metadata=metadata,
     )
     sample: dict[str, Tensor] = {"latent": latent}
-    link, exact = _Decode(codec), None
+    link: _Decode | DecoderLink = _Decode(codec)
+    exact: DecoderLink | None = None
     if not options.forward_only:
         sample["image_cotangent"] = torch.randn(image.shape, generator=random)
         link = DecoderLink(codec)

@@ -99,13 +99,13 @@ def _target(name: str, number: int | None) -> str | None:
     found = _PLACE.fullmatch(name)
     if not found:
         return None
-    block, which, mixed, branch, label, _ = found.groups()
-    if block is None and mixed is None:
-        return f"conv2d_{label}" if label and branch is None else None
-    if block is not None and block not in _BLOCKS:
+    block, which, mixed, branch, label, _ = found.groups("")
+    if not block and not mixed:
+        return f"conv2d_{label}" if label and not branch else None
+    if block and block not in _BLOCKS:
         return None
     where = mixed.lower() if mixed else "block8" if f"{block}_{which}" == _LAST else f"{_BLOCKS[block]}.{int(which) - 1}"
-    if branch is None:
+    if not branch:
         return f"{where}.conv2d"
     return f"{where}.branch{branch}" if number is None else f"{where}.branch{branch}.{number}"
 

@@ -66,7 +66,7 @@ class Record(dict[Any, Any]):
     def attributes(self) -> Mapping[str, Any]:
         """The object's attributes. NVIDIA's persistence gives them as the entry "state" of the only argument."""
         if self.given and isinstance(self.given[0], Mapping) and isinstance(self.given[0].get("state"), Mapping):
-            return self.given[0]["state"]  # type: ignore[no-any-return]
+            return self.given[0]["state"]
         return self.state if isinstance(self.state, Mapping) else {}
 
 
@@ -87,7 +87,7 @@ def _bytes(text: Any, coding: Any) -> bytes:
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, torch.TypedStorage):
         raise PretrainedError("a tensor has no storage")
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)  # type: ignore[no-any-return,no-untyped-call]
+    return torch._utils._rebuild_tensor(storage, offset, size, stride)
 
 
 #: Made anew for each use: a pickle can set attributes of what it is given.

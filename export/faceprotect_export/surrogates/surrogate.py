@@ -51,6 +51,11 @@ DESCRIBE: dict[str, dict[str, Any]] = {
 class CropRecogniser(nn.Module):
     """Canonical crop to unit embedding: window, colour, range, network."""
 
+    rows: Tensor
+    cols: Tensor
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, net: nn.Module, spec: InputSpecification) -> None:
         """``net`` takes the image as ``spec`` describes it and gives an embedding [N,E]."""
         super().__init__()
@@ -199,7 +204,7 @@ def _specialise(recogniser: CropRecogniser, path: Path) -> None:
     except OnnxReadError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
-        size = int(recogniser.rows.shape[0])  # type: ignore[arg-type]
+        size = int(recogniser.rows.shape[0])
         raise SpecificationError(f"{path} does not run on [1,3,{size},{size}]: {error}. Give its own --size") from error
     if len(shape) != 2 or shape[1] < 8:
         raise SpecificationError(f"{path} gives {tuple(shape)}, not an embedding; name its output with output.name")

@@ -88,7 +88,7 @@ def linalg_vector_norm(
     if ord == 2 and dtype in (None, x.dtype):
         axes = list(range(x.dim())) if dim is None else _as_list(dim)
         return torch.sqrt((x * x).sum(axes, keepdim))
-    return decomposition_table[aten.linalg_vector_norm.default](x, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+    return decomposition_table[aten.linalg_vector_norm.default](x, ord, dim, keepdim, dtype=dtype)
 
 
 def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:

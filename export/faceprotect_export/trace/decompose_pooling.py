@@ -86,7 +86,7 @@ def _zip5(share: Tensor, stride: Pair, kernel: Pair, padding: Pair, size: Pair) 
 def _counts(size: Sequence[int], kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, include: bool, divisor: int | None) -> Tensor:
     """What torch multiplies each window's sum with, [h, w]."""
     if divisor:
-        return torch.from_numpy(np.float32([[1.0 / divisor]]))
+        return torch.from_numpy(np.array([[1.0 / divisor]], np.float32))
     factors = []
     for n, k, s, p in zip(size, kernel, stride, padding, strict=True):
         m = math.ceil((n + 2 * p - k) / s) + 1 if ceil_mode else (n + 2 * p - k) // s + 1

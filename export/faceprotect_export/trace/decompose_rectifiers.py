@@ -62,4 +62,4 @@ def hardtanh_backward(gradient: Tensor, x: Tensor, low: float, high: float) -> T
 
 def _torch(operator: Any) -> Callable[..., Tensor]:
     """What torch itself decomposes ``operator`` to."""
-    return decomposition_table[operator]  # type: ignore[no-any-return]
+    return decomposition_table[operator]

@@ -19,7 +19,7 @@ def upsample_nearest2d(x: Tensor, output_size: Pair, *scales: float | None) -> T
     """Integer factors stay whole (one Resize, often fused into the next convolution); others: constant matrices."""
     h, w = x.shape[2:]
     if output_size[0] % h == 0 and output_size[1] % w == 0:
-        return NotImplemented  # type: ignore[no-any-return]
+        return NotImplemented
     rows, cols = (matrices.nearest(a, b, s) for a, b, s in zip((h, w), output_size, _scales(scales), strict=True))
     return matrices.apply(rows, x, cols.T)
 

@@ -38,33 +38,37 @@ def _is_plain_convolution(node: Any) -> bool:
     """Two-dimensional, stride 1, no dilation, one group, not transposed."""
     if not isinstance(node, Node) or node.target is not aten.convolution.default:
         return False
-    stride, dilation, transposed, groups = node.args[3], node.args[5], node.args[6], node.args[8]
-    return list(stride) == list(dilation) == [1, 1] and not transposed and groups == 1  # type: ignore[arg-type]
+    arguments: Any = node.args
+    stride, dilation, transposed, groups = arguments[3], arguments[5], arguments[6], arguments[8]
+    return list(stride) == list(dilation) == [1, 1] and not transposed and bool(groups == 1)
 
 
 def _fuse_upsampling(graph_module: GraphModule, node: Node) -> None:
-    up, weight, bias, _, padding = node.args[:5]
+    arguments: Any = node.args
+    up, weight, bias, _, padding = arguments[:5]
     if not isinstance(up, Node) or up.target is not aten.upsample_nearest2d.default:
         return
-    (h, w), (kh, kw) = _size(up.args[0]), _size(weight)
+    source: Any = up.args[0]
+    (h, w), (kh, kw) = _size(source), _size(weight)
     factor = _size(up)[0] // h
-    if _size(up) != (h * factor, w * factor) or kh < 2 or kw < 2 or max(padding) >= min(kh, kw):  # type: ignore[arg-type,type-var]
+    if _size(up) != (h * factor, w * factor) or kh < 2 or kw < 2 or max(padding) >= min(kh, kw):
         return
-    _replace(graph_module, node, convolve_upsampled, (up.args[0], weight, bias), (list(padding), factor))  # type: ignore[arg-type]
+    _replace(graph_module, node, convolve_upsampled, (source, weight, bias), (list(padding), factor))
 
 
 def _fuse_pooling(graph_module: GraphModule, node: Node) -> None:
-    source, kernel = node.args[0], node.args[1]
-    stride = node.args[2] if len(node.args) > 2 and node.args[2] else kernel
-    if len(node.args) > 3 or not _is_plain_convolution(source) or len(source.users) > 1:  # type: ignore[union-attr]
+    arguments: Any = node.args
+    source, kernel = arguments[:2]
+    stride = arguments[2] if len(node.args) > 2 and node.args[2] else kernel
+    if len(node.args) > 3 or not _is_plain_convolution(source) or len(source.users) > 1:
         return
-    if not list(kernel) == list(stride) == [kernel[0]] * 2:  # type: ignore[arg-type,index]
+    if not list(kernel) == list(stride) == [kernel[0]] * 2:
         return
-    factor = kernel[0]  # type: ignore[index]
-    if any(n % factor for n in _size(source)):  # type: ignore[operator]
+    factor = kernel[0]
+    if any(n % factor for n in _size(source)):
         return
-    x, weight, bias, _, padding = source.args[:5]  # type: ignore[union-attr]
-    _replace(graph_module, node, convolve_pooled, (x, weight, bias), (list(padding), factor))  # type: ignore[arg-type]
+    x, weight, bias, _, padding = source.args[:5]
+    _replace(graph_module, node, convolve_pooled, (x, weight, bias), (list(padding), factor))
 
 
 def _size(node: Any) -> tuple[int, int]:

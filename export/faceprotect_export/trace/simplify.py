@@ -44,9 +44,9 @@ def _is_noop(node: Node) -> bool:
     if node.target in _RESHAPES or node.target in (aten._to_copy.default, aten.slice.Tensor):
         return True
     if node.target in (aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar):
-        return node.args[1] == 1
+        return bool(node.args[1] == 1)
     if node.target in (aten.add.Tensor, aten.sub.Tensor):
-        return node.args[1] == 0
+        return bool(node.args[1] == 0)
     return node.target is aten.constant_pad_nd.default and not any(node.args[1])  # type: ignore[arg-type]
 
 
@@ -141,6 +141,7 @@ def _key(value: Any) -> Any:
 def _share(graph_module: GraphModule) -> None:
     """Common subexpression elimination: every operator left in a traced graph is pure."""
     seen: dict[Any, Node] = {}
+    key: tuple[Any, ...]
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function":
             key = (node.target, _key(node.args), _key(node.kwargs))
@@ -204,7 +205,7 @@ def _evaluate(node: Node, constant: dict[Node, Any]) -> Any:
     def value(argument: Node) -> Any:
         return constant[argument]
 
-    args = torch.fx.node.map_arg(node.args, value)
+    args: Any = torch.fx.node.map_arg(node.args, value)
     kwargs = torch.fx.node.map_arg(node.kwargs, value)
     if node.target is operator.getitem:
         return args[0][args[1]]

@@ -8,7 +8,7 @@ those into what inference engines have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ def trace(
     loss: str = "loss",
     *,
     gradient_scale: GradientScale = 1.0,
-    tracing_mode: str = "real",
+    tracing_mode: Literal["real", "fake"] = "real",
 ) -> GraphModule:
     """Trace ``fn`` and its gradients into a graph module of core aten operators.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from faceprotect_export.modules.autoencoder import Autoencoder
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 
 LATENT_NOISE = 0.1  # neighbouring latents must decode to neighbouring faces: the search walks between them
@@ -54,7 +55,7 @@ def main(crops: tuple[Path, ...], out: Path, steps: int, size: int, count: int, 
     """Train, logging to DIR/curve.jsonl."""
     torch.manual_seed(seed)
     data = [np.load(path, mmap_mode="r") for path in crops]
-    model = Autoencoder().to(memory_format=torch.channels_last)
+    model = channels_last(Autoencoder())
     optimiser = torch.optim.Adam(model.parameters(), rate, betas=(0.9, 0.99))
     state, start = out / "state.safetensors", 0
     if state.exists():

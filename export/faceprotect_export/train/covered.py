@@ -44,7 +44,8 @@ def crops_of(paths: Sequence[Path], kinds: Sequence[str], random: np.random.Gene
 
 def varied(crop: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The crop turned, shifted and scaled a little, mirrored, lighter or darker, tinted, or grey."""
-    turn = cv2.getRotationMatrix2D((128, 180), np.degrees(random.normal(0, 0.06)), float(np.exp(random.normal(0, 0.05))))
+    angle, scale = np.degrees(random.normal(0, 0.06)), float(np.exp(random.normal(0, 0.05)))
+    turn = np.asarray(cv2.getRotationMatrix2D((128, 180), angle, scale), np.float64)
     turn[:, 2] += random.normal(0, 4, 2)
     image = crop[0].transpose(1, 2, 0)[:, :: random.choice([-1, 1])]
     image = cv2.warpAffine(np.ascontiguousarray(image), turn, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)

@@ -46,6 +46,11 @@ def _filled(corners: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(large, (CROP, CROP), interpolation=cv2.INTER_AREA))
 
 
+def _pixel(point: np.ndarray) -> tuple[int, int]:
+    x, y = np.rint(point)
+    return int(x), int(y)
+
+
 def _light(generator: np.random.Generator) -> np.ndarray:
     """A slope of brightness [256, 256, 1] around 1."""
     y, x = np.mgrid[0:CROP, 0:CROP] / CROP - 0.5
@@ -80,8 +85,8 @@ def _mask(crop: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray,
     alpha = _filled(np.asarray(corners) + generator.normal(0, 3, (6, 2)))
     for sign in (-1, 1):  # the straps
         strap = np.zeros_like(alpha)
-        ends = [(round(128 + sign * reach), round(side)), (round(128 + sign * 100), round(side - generator.uniform(10, 40)))]
-        cv2.line(strap, *ends, 1.0, 2, cv2.LINE_AA)
+        end = (round(128 + sign * 100), round(side - generator.uniform(10, 40)))
+        cv2.line(strap, (round(128 + sign * reach), round(side)), end, 1.0, 2, cv2.LINE_AA)
         alpha = np.maximum(alpha, strap)
     return colour, alpha
 
@@ -118,9 +123,8 @@ def _hand(crop: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray,
         along = np.array([sign * np.cos(turn), np.sin(turn)])
         normal = np.array([-along[1], along[0]])
         base = start + normal * across
-        ends = [tuple(int(v) for v in np.rint(point)) for point in (base, base + along * length)]
         one = np.zeros_like(alpha)
-        cv2.line(one, *ends, 1.0, round(wide), cv2.LINE_AA)
+        cv2.line(one, _pixel(base), _pixel(base + along * length), 1.0, round(wide), cv2.LINE_AA)
         inside = cv2.GaussianBlur(one, (0, 0), 4)
         shade = np.where(one > 0.5, np.clip(0.62 + 0.4 * inside, 0, 1.02), 1.0)
         colour *= shade[..., None]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 
 WIDTHS = (32, 64, 128, 128)
@@ -34,13 +35,13 @@ class Critic(nn.Module):
             layers += [spectral_norm(nn.Conv2d(before, after, 4, 2, 1)), nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(*layers, spectral_norm(nn.Conv2d(WIDTHS[-1], 1, 3, 1, 1)))
         self.optimiser = torch.optim.Adam(self.parameters(), RATE, betas=(0.0, 0.9))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self)
 
     def forward(self, image: Tensor) -> Tensor:
         small = F.avg_pool2d(image, 2)
         line = torch.linspace(-1, 1, small.shape[-1])
         place = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(len(small), -1, -1, -1)
-        return self.net(torch.cat([GAIN * (small - 0.5), place], 1).contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+        return self.net(torch.cat([GAIN * (small - 0.5), place], 1).contiguous(memory_format=torch.channels_last))
 
     def displeased(self, image: Tensor, photos: Tensor) -> Tensor:
         """Loss of the student, [N]: how much less like photos its faces [N, 3, S, S] look than the photos do, patch by patch, in orders of
@@ -57,7 +58,7 @@ class Critic(nn.Module):
             real, false = self(torch.cat([photos, made.detach()])).float().chunk(2)
         loss = F.relu(1 - real + false).mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         return float(loss.detach())
 

@@ -47,7 +47,7 @@ def main(photos: Path, out: Path, size: int, longest_side: int) -> None:
             if read is None:
                 click.echo(f"{path}: left out, it cannot be decoded", err=True)
                 continue
-            photo = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
+            photo = np.asarray(cv2.cvtColor(read, cv2.COLOR_BGR2RGB), np.uint8)
             height, width = photo.shape[:2]
             faces = [f for f in detect(photo, detector, longest_side=longest_side) if f.area > SMALLEST_FACE * height * width]
             if not faces:

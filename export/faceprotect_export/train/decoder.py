@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from faceprotect_export.modules.autoencoder import Autoencoder, Decoder, small_decoder
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.autoencoder import batch
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.loop import AVERAGED, scheduled, train, updated
 from faceprotect_export.train.precision import mixed
 
@@ -65,8 +66,8 @@ def main(crops: tuple[Path, ...], autoencoder: Path, out: Path, steps: int, size
     data = [np.load(path, mmap_mode="r") for path in crops]
     teacher = Autoencoder()
     teacher.load_state_dict(checkpoint.load(autoencoder)[0])
-    teacher.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    small: Decoder = small_decoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(teacher.requires_grad_(False).eval())
+    small: Decoder = channels_last(small_decoder())
     optimiser = torch.optim.Adam(small.parameters(), rate, betas=(0.9, 0.99))
     average = {key: value.clone() for key, value in small.state_dict().items()}
     state, start = out / "state.safetensors", 0

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from faceprotect_export.modules.diffusion import DiffusionConfig, alphas_cumprod, build_unet, empty_embedding
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.loop import scheduled, updated
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.zoo.sources import Sources
@@ -53,7 +54,7 @@ class Denoiser(nn.Module):
 def read_latents(crops: list[Path], weights: Path, file: Path) -> np.ndarray:
     """Float16 [2, N, C, h, h]: latents of the crops and of their mirror images, made at the first call."""
     if not file.exists():
-        encoder = Sources(weights, ()).autoencoder().encoder.to(memory_format=torch.channels_last)
+        encoder = channels_last(Sources(weights, ()).autoencoder().encoder)
         data, found = read_crops(crops, 256), []
         with torch.no_grad(), mixed():
             for part in tqdm(np.array_split(data, max(1, len(data) // 32)), desc="latents"):
@@ -61,7 +62,7 @@ def read_latents(crops: list[Path], weights: Path, file: Path) -> np.ndarray:
                 found.append(torch.stack([encoder(images), encoder(images.flip(3))]).half().numpy())
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, np.concatenate(found, 1))
-    return np.load(file, mmap_mode="r")  # type: ignore[no-any-return]
+    return np.load(file, mmap_mode="r")
 
 
 @click.command()
@@ -81,7 +82,7 @@ def main(crops: tuple[Path, ...], out: Path, weights: Path, steps: int, count: i
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
     scaling = float(1 / np.std(latents[0, known[:512]].astype(np.float32)))
-    model = Denoiser(config).to(memory_format=torch.channels_last)
+    model = channels_last(Denoiser(config))
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
     state, start = out / "state.safetensors", 0
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}

@@ -30,6 +30,7 @@ from faceprotect_export.objectives.search import combine
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.loop import resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.precision import mixed
@@ -76,13 +77,13 @@ class Trainer:
         self.surrogates, self.rate = surrogates, rate
         self.critic, self.prices = Critic(), prices
         self.keypoints = sources.keypoints()
-        self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autoencoder = channels_last(sources.autoencoder())
         config = DiffusionConfig.read(facts["config"])
         self.told = surrogates[1].net  # the student that ships
         self.fast = Fast(config, goals, facts["scaling"], surrogates[1].decoys.shape[1])
         self.fast.start_from(denoiser)
         self.fast.unet.set_attn_processor(AttnProcessor())
-        self.fast = self.fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.fast = channels_last(self.fast)
         self.mask = torch.from_numpy(face_mask())
         self.optimiser = torch.optim.AdamW(self.fast.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.average = {k: v.detach().clone() for k, v in self.fast.state_dict().items()}
@@ -96,7 +97,8 @@ class Trainer:
         guided = 0 if known is None else len(known[0])
         crops = (crops if known is None else torch.cat([known[0], crops])).contiguous(memory_format=torch.channels_last)
         count = len(crops)
-        budget = torch.from_numpy(np.exp(rng.uniform(*np.log(BUDGETS), count)).astype(np.float32))
+        low, high = np.log(BUDGETS)
+        budget = torch.from_numpy(np.exp(rng.uniform(low, high, count)).astype(np.float32))
         chosen = np.where(rng.random(count) < decoys, rng.integers(1, len(self.fast.goals), count), 0)
         chosen[:guided] = 0
         goal = F.one_hot(torch.from_numpy(chosen), len(self.fast.goals)).float()
@@ -131,7 +133,7 @@ class Trainer:
         """On photos that were not trained on, at the default budget, dodging: with recognisers of the loss, and one that is not."""
         model = Fast(self.fast.config, self.fast.goals, self.fast.scaling, self.fast.embedding)
         model.load_state_dict(self.average)
-        model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(model.eval())
         goal = F.one_hot(torch.zeros(1, dtype=torch.long), len(model.goals)).float()
         rows: list[dict[str, Tensor]] = []
         for part in crops.split(16):

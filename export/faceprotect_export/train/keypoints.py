@@ -20,6 +20,7 @@ from tqdm import tqdm
 from faceprotect_engines.store import Store
 from faceprotect_export.modules.keypoints import SIDE, KeypointNet
 from faceprotect_export.train import checkpoint
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_sdk.face.align import CROP, aligned_crop, crop_transform
 from faceprotect_sdk.face.detect import Face, detect
@@ -42,7 +43,7 @@ def read(faces: Path, points: Path) -> tuple[np.ndarray, np.ndarray]:
             if pixels is None:
                 click.echo(f"{path}: left out, it cannot be decoded", err=True)
                 continue
-            photo = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            photo = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
             marks = np.loadtxt(table, delimiter=",").reshape(MARKED, 2) * photo.shape[1::-1] - 0.5
             found = [face for face in detect(photo, detector) if _inside(marks[NOSE], face)]
             if not found:
@@ -113,7 +114,7 @@ def main(faces: Path, points: Path, out: Path, steps: int, count: int, rate: flo
     order = np.random.default_rng(seed).permutation(len(crops))
     image, target = torch.from_numpy(crops[order]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(targets[order])
     held, known = (image[:held_out], target[:held_out]), (image[held_out:], target[held_out:])
-    net = KeypointNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = channels_last(KeypointNet())
     optimiser, random = torch.optim.AdamW(net.parameters(), rate), torch.Generator().manual_seed(seed)
     start, state = 0, out / "state.safetensors"
     if state.exists():

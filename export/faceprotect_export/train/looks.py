@@ -21,6 +21,7 @@ from faceprotect_export.makeup.render import BARE, Look, paint, random_look
 from faceprotect_export.modules.keypoints import KeypointNet
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.zoo.sources import Sources
 
@@ -103,7 +104,7 @@ def main(crops: tuple[Path, ...], weights: Path, out: Path, steps: int, count: i
     order = np.random.default_rng(seed).permutation(len(data))
     apart = min(HELD_OUT, len(order) // 4)
     held, known = order[:apart], order[apart:]
-    model = LookEncoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = channels_last(LookEncoder())
     optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=1e-3)
     start, state = 0, out / "state.safetensors"
     if state.exists():

@@ -69,7 +69,7 @@ def updated(
 ) -> None:
     """One step of the optimiser on a loss, with its gradient's length held to 1, and of the running average."""
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_([one for one in trained.values() if one.requires_grad], 1.0)
     optimiser.step()
     with torch.no_grad():

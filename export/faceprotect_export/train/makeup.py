@@ -32,6 +32,7 @@ from faceprotect_export.objectives.makeup import TransferWeights, direction_loss
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.critic import Critic
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.loop import Report, resume_state, save_state, scheduled, train, updated
 from faceprotect_export.train.perturb import augment
 from faceprotect_export.train.precision import mixed
@@ -74,11 +75,11 @@ class Trainer:
         self, sources: Sources, surrogates: list[Surrogate], references: Sequence[Reference], rate: float, encoder: ImageText | None
     ) -> None:
         self.surrogates, self.references, self.rate, self.encoder = surrogates, list(references), rate, encoder
-        self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autoencoder = channels_last(sources.autoencoder())
         self.keypoints, self.told = sources.keypoints(), surrogates[1].net  # the student that ships
         self.model = Makeup(sources.fast(), [one.name for one in references], torch.stack([one.colours for one in references]))
         self.model.fast.unet.set_attn_processor(AttnProcessor())
-        self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = channels_last(self.model)
         self.protect = MakeupProtect(self.autoencoder, self.told, self.keypoints, self.model)
         self.mask = torch.from_numpy(face_mask())
         self.critic = Critic()
@@ -95,7 +96,8 @@ class Trainer:
         scheduled(self.optimiser, self.rate, number, steps, 50)
         crops = augment(crops, rng).contiguous(memory_format=torch.channels_last)
         count = len(crops)
-        budget = torch.from_numpy(ALLOWANCE * np.exp(rng.uniform(*np.log(BUDGETS), count)).astype(np.float32))
+        low, high = np.log(BUDGETS)
+        budget = torch.from_numpy(ALLOWANCE * np.exp(rng.uniform(low, high, count)).astype(np.float32))
         goal = F.one_hot(torch.from_numpy(rng.choice(goals, count)), len(self.model.fast.goals)).float()
         looks = rng.integers(0, len(self.references), count)
         look = F.one_hot(torch.from_numpy(looks), len(self.references)).float()

@@ -25,6 +25,7 @@ from faceprotect_export.modules.students import Student, build_student
 from faceprotect_export.onnx_io.reader import load_onnx
 from faceprotect_export.train import checkpoint, perturb
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_sdk.judging.specification import parse_specification
 
@@ -95,7 +96,7 @@ class Trainer:
     def __init__(self, kind: str, teachers: dict[str, Teacher], rate: float, decoder: Autoencoder | None) -> None:
         self.teachers, self.autoencoder = teachers, decoder
         sizes = {name: teacher.size for name, teacher in teachers.items()}
-        self.student: Student = build_student(kind, sizes, SIZE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.student: Student = channels_last(build_student(kind, sizes, SIZE))
         self.average = {k: v.clone() for k, v in self.student.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.student.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.03)
 
@@ -181,7 +182,7 @@ class Trainer:
     def _latent(self, crops: Tensor) -> Tensor:
         assert self.autoencoder is not None
         with torch.no_grad(), mixed():
-            return self.autoencoder.encoder(crops.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+            return self.autoencoder.encoder(crops.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def agree(self, crops: Tensor) -> dict[str, float]:
@@ -253,7 +254,7 @@ def main(
     if autoencoder:
         decoder = Autoencoder()
         decoder.load_state_dict(checkpoint.load(autoencoder)[0])
-        decoder.requires_grad_(False).to(memory_format=torch.channels_last)
+        channels_last(decoder.requires_grad_(False))
     known = read_teachers(teachers, only)
     trainer = Trainer(kind, known, rate, decoder)
     facts = {"kind": kind, "teachers": list(known), "seed": seed, "data": [p.stem for p in crops], "start": start.stem if start else ""}

@@ -29,6 +29,7 @@ from faceprotect_export.modules.style import StyleConfig, StyleEncoder, StyleGen
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.autoencoder import reconstruction_loss
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
 from faceprotect_sdk.face.mask import face_mask
@@ -64,7 +65,7 @@ class Discriminator(nn.Module):
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.net(image * 2 - 1)  # type: ignore[no-any-return]
+        return self.net(image * 2 - 1)
 
 
 class Models(nn.Module):
@@ -80,8 +81,8 @@ class Trainer:
 
     def __init__(self, config: StyleConfig, recognisers: Sequence[nn.Module], rate: float, steps: int) -> None:
         self.config, self.recognisers, self.rate, self.steps = config, list(recognisers), rate, steps
-        self.models = Models(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.critic = Discriminator().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.models = channels_last(Models(config))
+        self.critic = channels_last(Discriminator())
         mask = F.interpolate(torch.from_numpy(face_mask()), config.size, mode="area")
         self.mask, self.weight = mask, BACKGROUND + (1 - BACKGROUND) * mask
         self.average = {k: v.clone() for k, v in self.models.state_dict().items()}
@@ -295,7 +296,7 @@ def _student(path: Path, side: int) -> nn.Module:
     tensors, metadata = checkpoint.load(path)
     student = build_student(metadata["kind"], metadata["heads"], side)
     student.load_state_dict(tensors)
-    return student.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return channels_last(student.requires_grad_(False).eval())
 
 
 def _batch(data: np.ndarray, known: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from faceprotect_engines.store import ZOO
 from faceprotect_export.build.search_space import DLIB, PackageDlib
 from faceprotect_export.objectives.penalty import Penalty, shares_of
 from faceprotect_export.surrogates.dlib_resnet import read_weights
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.students import read_teachers
 from faceprotect_export.zoo.sources import Sources
@@ -84,13 +86,20 @@ class PackagedDlib(nn.Module):
         self.values = values
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.net(image, **self.values)  # type: ignore[no-any-return]
+        return self.net(image, **self.values)
+
+
+def _picture(path: Path) -> np.ndarray:
+    pixels = cv2.imread(str(path))
+    if pixels is None:
+        raise click.UsageError(f"{path}: cannot be decoded. Reinstall faceprotect-sdk")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def read_surrogates(sources: Sources, teachers: Path | None, margin: float) -> tuple[list[Surrogate], list[str]]:
     """Dlib, the student, then the teachers; and the names of the goals."""
     pictures = sorted((ZOO / "decoys").glob("*.png"))
-    decoys = torch.stack([tensor_of(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)) for path in pictures])
+    decoys = torch.stack([tensor_of(_picture(path)) for path in pictures])
     found: list[tuple[str, nn.Module, float, float, float]] = []
     for name, net in ((DLIB, PackagedDlib(sources.dlib)), ("student-conv", sources.student("conv")[0])):
         facts = json.loads((ZOO / name / "manifest.json").read_text())["metadata"]
@@ -103,7 +112,7 @@ def read_surrogates(sources: Sources, teachers: Path | None, margin: float) -> t
             found.append((name, net, threshold, threshold, margin / 2))
     surrogates = []
     for name, net, threshold, spread, own_margin in found:
-        net = net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = channels_last(net.requires_grad_(False).eval())
         with torch.no_grad():
             surrogates.append(Surrogate(name, net, threshold, spread, own_margin, net(decoys).float()))
     return surrogates, [DODGE, *(path.stem for path in pictures)]
@@ -113,13 +122,13 @@ def points_moved(keypoints: nn.Module, image: Tensor, original: Tensor) -> Tenso
     """Mean squared way of the key points, in sides of the crop, per sample [N]: the price that the method ``style`` has."""
     with torch.no_grad():
         points = keypoints(original)
-    return (keypoints(image) - points).square().sum(2).mean(1)  # type: ignore[no-any-return]
+    return (keypoints(image) - points).square().sum(2).mean(1)
 
 
 def penalty_of(image: Tensor, original: Tensor, shares: Sequence[float] | None = None) -> Tensor:
     """The penalty of the searches, per sample [N]; with the shares of the recipe ``latent``, or others."""
     given = _recipe_shares() if shares is None else tuple(shares)
-    return _penalty(image.shape[-1])(image, original, image.new_tensor(given))[0]  # type: ignore[no-any-return]
+    return _penalty(image.shape[-1])(image, original, image.new_tensor(given))[0]
 
 
 @functools.cache

@@ -31,6 +31,7 @@ from faceprotect_export.modules.fast import read_fast
 from faceprotect_export.objectives.search import combine
 from faceprotect_export.train import checkpoint
 from faceprotect_export.train.crops import read_crops
+from faceprotect_export.train.layout import channels_last
 from faceprotect_export.train.precision import mixed
 from faceprotect_export.train.surrogates import digests, drawn, facing, paid, penalty_of, read_surrogates, tensor_of
 from faceprotect_export.zoo.sources import Sources
@@ -73,7 +74,7 @@ class Together:
 
     def __init__(self, sources: Sources, teachers: Path, start: Path | None, steps: int, margin: float = 2.0) -> None:
         self.surrogates, goals = read_surrogates(sources, teachers, margin)
-        self.autoencoder = sources.autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autoencoder = channels_last(sources.autoencoder())
         self.student = read_fast(*checkpoint.load(start)) if start else None
         self.mask, self.steps, self.goals = torch.from_numpy(face_mask()), steps, len(goals)
         self.budget = strength_of(recipe_of("latent"), STRENGTH).budget
@@ -105,7 +106,7 @@ class Together:
             found, used = image(), drawn(self.surrogates, rng)
             lost, _ = facing(used, found, [own[one.name] for one in used], goal, rng)
             optimiser.zero_grad()
-            (lost + paid(penalty_of(found, crops) / self.budget)).backward()  # type: ignore[no-untyped-call]
+            (lost + paid(penalty_of(found, crops) / self.budget)).backward()
             optimiser.step()
         with torch.no_grad():
             for _ in range(5):  # the penalty grows with less than the square of a large offset
@@ -115,7 +116,7 @@ class Together:
 
 def checksums_of(data: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """By which these crops are known again."""
-    return np.array([zlib.crc32(np.ascontiguousarray(data[row])) for row in rows], np.int64)
+    return np.array([zlib.crc32(np.ascontiguousarray(data[row]).data) for row in rows], np.int64)
 
 
 def read_targets(file: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -209,7 +210,7 @@ def main(
         if number // TOGETHER % SAVED_EVERY == 0 or len(found) == len(rows):
             beside = out.with_suffix(".part.npz")
             done = rows[: len(found)]
-            facts = {"about": about, "learnt_from": np.array(sorted(learnt_from), str)}
+            facts: dict[str, Any] = {"about": about, "learnt_from": np.array(sorted(learnt_from), str)}
             np.savez(beside, rows=done, checksums=checksums_of(data, done), differences=np.stack(found), **facts)
             beside.replace(out)
 

@@ -114,7 +114,7 @@ def main(
     panel = shipped_judges(pool) + shipped_surrogates(pool, []) + given_judges([fr / model["file"] for model in models], pool)
     worst, alike, facts = np.full(candidates, -np.inf), np.full((candidates, candidates), -np.inf), {}
     for one in panel:
-        known, new = embed_all(one, faces, work), embed_all(one, drawn)
+        known, new = embed_all(one, list(faces), work), embed_all(one, drawn)
         excess = nearest(known, new, one)
         facts[one.name] = {"threshold": round(one.threshold, 4), "real": _real(known), "drawn": (new @ known.T).max(1)}
         worst = np.maximum(worst, excess)

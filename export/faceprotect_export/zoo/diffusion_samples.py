@@ -30,7 +30,7 @@ def drawn(model: LatentDiffusion, count: int, steps: int, seed: int, size: int) 
     levels = np.linspace(STEPS - 1, 0, steps + 1).round().astype(int).tolist()
     for here, there in pairwise(levels):
         latent = model.moved(latent, model.predict(latent, here, model.empty.expand(count, -1, -1))[0], here, there)
-    return model.codec.decode(latent)  # type: ignore[operator, no-any-return]
+    return model.codec.decode(latent)
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def main(weights: Path, crops: tuple[Path, ...], out: Path, count: int, steps: i
         chosen = data[np.random.default_rng(seed).choice(len(data), count, replace=False)]
         photos = torch.from_numpy(chosen).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
-            decoded = torch.cat([model.codec.decode(model.codec.encode(one)) for one in photos.split(1)])  # type: ignore[operator]
+            decoded = torch.cat([model.codec.decode(model.codec.encode(one)) for one in photos.split(1)])
         aligned, published = remade(model, photos, ALIGNED), remade(model, photos, PUBLISHED)
         for name, made in (("autoencoder", decoded), ("aligned", aligned), ("as published", published)):
             click.echo(f"{name}: {psnr(made, photos):.1f} dB to the photo, {psnr(made, decoded):.1f} dB to its decoding")

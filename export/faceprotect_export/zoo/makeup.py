@@ -100,7 +100,7 @@ def made_by(sources: Sources, makeup: Makeup, crop: Tensor, look: int, goal: int
     unseen = FastProtect(autoencoder, surrogate, sources.fast())(crop, mask, torch.tensor([unseen_share() * budget]), goals)["difference"]
     protect = MakeupProtect(autoencoder, surrogate, sources.keypoints(), makeup)
     found = protect(crop, mask, torch.tensor([budget]), goals, torch.eye(len(makeup.looks))[look][None], unseen)
-    return (crop + found["difference"]).clamp(0, 1)  # type: ignore[no-any-return]
+    return (crop + found["difference"]).clamp(0, 1)
 
 
 def write_sheet(path: Path, reference: Reference, made: Callable[[Tensor], Tensor]) -> None:

@@ -81,6 +81,7 @@ def build_style_encoder(sources: Sources, folder: Path) -> None:
 
 def build_style_invert(sources: Sources, folder: Path) -> None:
     space = style_space(sources)
+    assert isinstance(space.decode, StyleDecode)
     describe = {**DESCRIBE, **space.describe, "code_weight": {"range": (0.001, 0.01), "description": "price of the offset"}}
     samples = [
         {**codes, "original": crop, "code_weight": torch.full((1,), 0.01)} for codes, crop in zip(space.samples, sources.crops, strict=True)

@@ -98,7 +98,8 @@ def _blocks(dims: list[int]) -> tuple[int, ...]:
 
 def _step(node: Table) -> Step:
     """A node as ONNX has it: the file keeps channels last, so an axis of 3 is our 1."""
-    operator, attributes = node.text(_OPERATOR), {}
+    operator = node.text(_OPERATOR)
+    attributes: dict[str, Any] = {}
     for attribute in node.tables(_ATTRIBUTES):
         kind, name = attribute.number(_TYPE), attribute.text(_NAME)
         if kind == _IS_INTEGER:
