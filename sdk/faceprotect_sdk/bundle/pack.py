@@ -70,8 +70,8 @@ def pack(
     """Write the bundle of ``method`` (a name, a recipe or a folder) into the new folder ``out``.
 
     ``strength``, ``photo``: of the conformance run (default: scikit-image's astronaut). ``without``: recognisers to leave out, shipped or
-    fetched. ``web``: rounded and compressed, for a server (``web.py``). ``report``: called with what is being done. Raises OutputError for a folder that is there, and what searching and opening
-    engines raise; nothing is left behind then.
+    fetched. ``web``: rounded and compressed, for a server (``web.py``). ``report``: called with what is being done. Raises OutputError for
+    a folder that is there, and what searching and opening engines raise; nothing is left behind then.
     """
     if out.exists():
         raise OutputError(f"{out} exists. Name a folder that does not, or remove it")
