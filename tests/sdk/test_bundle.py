@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from faceprotect_engines.files.manifest import read_manifest, write_manifest
 from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector
+from faceprotect_sdk.bundle import web
 
 pytestmark = pytest.mark.usefixtures("toy_cli")
 
@@ -135,3 +137,39 @@ def test_what_is_there_is_not_overwritten_and_a_photo_without_a_face_is_refused(
     assert code != 0
     assert "no face" in error
     assert not list(tmp_path.glob("*other*")), "nothing is left behind"
+
+
+def test_a_bundle_for_the_web_is_rounded_compressed_and_still_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo, out = tmp_path / "toy.png", tmp_path / "web.fp"
+    Image.fromarray(toy_zoo.photo()).save(photo)
+    assert run(capsys, "pack", "latent", "-o", out, "--photo", photo, "--web", "--json")[0] == 0
+    listed = [(path.parent, entry) for path in out.glob("*/manifest.json") for entry in read_manifest(path.parent).files.values()]
+    packed = [(folder / entry.path, folder / f"{entry.path}.gz") for folder, entry in listed if entry.gzip]
+    assert packed
+    assert all(gzip.decompress(small.read_bytes()) == whole.read_bytes() for whole, small in packed)
+    assert all(entry.gzip for _, entry in listed if entry.bytes >= web.SMALLEST)
+    code, found = findings(capsys, out)
+    assert code == 0
+    assert {"latent-step", "conformance"} <= found.keys()
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [(np.float32, 2.0**-7), (np.float16, 2.0**-7)])
+def test_rounding_keeps_six_bits_of_fraction(dtype: type, eps: float) -> None:
+    values = np.random.default_rng(0).normal(size=4096).astype(dtype)
+    near = web.rounded(values)
+    assert near.dtype == values.dtype
+    assert np.all(np.abs(near.astype(float) - values) <= eps * np.abs(values.astype(float)))
+    assert len({*np.frexp(np.abs(near.astype(float)))[0]}) <= 2**web.KEPT + 1
+    assert np.array_equal(web.rounded(near), near)
+    odd = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], dtype)
+    assert web.rounded(odd).tobytes() == odd.tobytes()
+
+
+def test_only_weights_are_rounded_and_nothing_moves(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    values = np.random.default_rng(1).normal(size=8).astype("<f4")
+    path.write_bytes(b"abc" + values.tobytes() + b"xyz")
+    web.round_file(path, [(3, 16, "<f4")])
+    data = path.read_bytes()
+    assert (data[:3], data[-3:], data[19:-3]) == (b"abc", b"xyz", values[4:].tobytes())
+    assert np.array_equal(np.frombuffer(data[3:19], "<f4"), web.rounded(values[:4]))

@@ -26,15 +26,23 @@ _FREE = ("preprocessing", "precision", "source", "build", "parity", "golden", "g
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of the engine's folder; `path` is relative, `sha256` lower-case hex, `bytes` its exact size."""
+    """A file of the engine's folder; `path` is relative, `sha256` lower-case hex, `bytes` its exact size.
+
+    `gzip`: it lies compressed beside itself as well, with `.gz` added, for a server to send.
+    """
 
     path: str
     sha256: str = ""
     bytes: int = 0
+    gzip: bool = False
 
     def __post_init__(self) -> None:
         """Raise EngineCorrupt for a path that could leave the folder."""
         check_relative(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in the document."""
+        return {"path": self.path, "sha256": self.sha256, "bytes": self.bytes, **({"gzip": True} if self.gzip else {})}
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class Manifest:
             "name": self.name,
             "role": self.role,
             "version": self.version,
-            "files": {key: vars(entry).copy() for key, entry in self.files.items()},
+            "files": {key: entry.to_json() for key, entry in self.files.items()},
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
             "opset": self.opset,
@@ -219,4 +227,4 @@ def _seal(folder: Path, entry: FileEntry) -> FileEntry:
     path = resolve_inside(folder, entry.path)
     if not path.is_file():
         raise EngineNotFound(f"{path} is listed in the manifest but is not there; export it first")
-    return FileEntry(entry.path, sha256_file(path), path.stat().st_size)
+    return FileEntry(entry.path, sha256_file(path), path.stat().st_size, entry.gzip)

@@ -27,6 +27,7 @@ from faceprotect_engines.files.leftovers import temporary_folder
 from faceprotect_sdk._version import __version__
 from faceprotect_sdk.bundle import conformance
 from faceprotect_sdk.bundle.graphs import Terms, copy_engine
+from faceprotect_sdk.bundle.web import for_the_web
 from faceprotect_sdk.errors import OutputError
 from faceprotect_sdk.face import detect as faces
 from faceprotect_sdk.face.align import CANONICAL_POINTS, CROP
@@ -63,13 +64,14 @@ def pack(
     strength: str = "medium",
     without: Sequence[str] = (),
     photo: Path | None = None,
+    web: bool = False,
     report: Report = lambda _: None,
 ) -> Packed:
     """Write the bundle of ``method`` (a name, a recipe or a folder) into the new folder ``out``.
 
     ``strength``, ``photo``: of the conformance run (default: scikit-image's astronaut). ``without``: recognisers to leave out, shipped or
-    fetched. ``report``: called with what is being done. Raises OutputError for a folder that is there, and what searching and opening
-    engines raise; nothing is left behind then.
+    fetched. ``web``: rounded and compressed, for a server (``web.py``). ``report``: called with what is being done. Raises OutputError for
+    a folder that is there, and what searching and opening engines raise; nothing is left behind then.
     """
     if out.exists():
         raise OutputError(f"{out} exists. Name a folder that does not, or remove it")
@@ -82,6 +84,9 @@ def pack(
         for name in names:
             report(f"engine {name}")
             terms.append(copy_engine(store, name, made))
+        if web:
+            report("rounding and compressing")
+            for_the_web(made, names)
         _copy_decoys(store.roots, made)
         document = {**recipe.document, "bundle": declared(search)}
         (made / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from faceprotect_sdk.cli.report import emit
 @click.option("--strength", default="medium", show_default=True, metavar="NAME", help="Of the run that ports are compared with.")
 @click.option("--without", multiple=True, metavar="NAME", help="A recogniser to leave out of the search.")
 @click.option("--photo", type=FILE, metavar="PHOTO", help="Of that run, with a face.  [default: scikit-image's astronaut]")
+@click.option("--web", is_flag=True, help="For a server to send: numbers rounded as float16 has them, files compressed.")
 @click.option("--device", default="cpu", show_default=True, metavar=DEVICES, help="What computes that run.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
