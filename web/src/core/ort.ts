@@ -1,4 +1,4 @@
-import type * as Ort from "onnxruntime-common";
+import type * as Ort from "onnxruntime-web";
 import { BundleError, type Feeds, type Session, type Tensor } from "../types.ts";
 
 /** What this package needs of ONNX Runtime's two packages for JavaScript. */
