@@ -196,6 +196,7 @@ test("files come over HTTP with their bytes counted; what is not there and what 
     const told: number[] = [];
     assert.equal(new TextDecoder().decode(await source.read("a b/file", undefined, (done) => told.push(done))), "0123456789");
     assert.equal(told.at(-1), 10);
+    assert.equal((await source.read("a b/file")).length, 10); // as well where nobody listens
     await assert.rejects(source.read("none"), (error: Error) => error instanceof BundleError && /\/x\/none could not be fetched: 404/.test(error.message));
     await assert.rejects(source.read("cut"), BundleError);
     await assert.rejects(source.read("slow", AbortSignal.timeout(50)), { name: "TimeoutError" });

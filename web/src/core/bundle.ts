@@ -153,7 +153,9 @@ function counter(manifests: readonly Manifest[], onProgress?: (progress: Progres
   let told = -1;
   const report = () => {
     const done = [...there.values()].reduce((sum, bytes) => sum + bytes, 0);
-    if (done !== told) onProgress?.({ stage: "load", done: (told = done), total });
+    if (done === told) return;
+    told = done;
+    onProgress?.({ stage: "load", done, total });
   };
   return {
     one: (sha256, done) => (there.set(sha256, done), report()),
