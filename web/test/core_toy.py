@@ -1,6 +1,6 @@
 """Writes core-toy.json: what the Python interpreter finds on the toy engines of tests/engines, for core-recipe.test.ts to find again.
 
-    PYTHONPATH=engines:tests/engines python web/test/core_toy.py
+PYTHONPATH=engines:tests/engines python web/test/core_toy.py
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from faceprotect_engines import ExtraSurrogate
 STAGE = RECIPE["stages"][0]
 ADAMW = {"name": "adamw", "learning_rate": 0.05, "betas": [0.9, 0.99], "anneal": 0.05}
 DRAWN = {"steps": 40, "optimiser": ADAMW, "start_std": 0.01, "draws": {**DRAWS, "probability": 0.7, "zoom": [0.8, 1.25]}}
+LAW = {"start": 1.0, "grow": 1.3, "shrink": 0.7, "bisect": 4, "fit": 2}
 #: Name, fields of the stage, number of joined recognisers, further arrays.
 CASES: list[tuple[str, dict[str, Any], int, dict[str, list[float]]]] = [
     ("bisect", {**DRAWN, "constraint": {"start": 1.0, "bisect": 4, "fit": 2}}, 0, {}),
-    ("fit", {**DRAWN, "constraint": {"budget": 0.02, "start": 1.0, "grow": 1.3, "shrink": 0.7, "floor": 0.1, "bisect": 4, "fit": 2}}, 0, {}),
-    ("joined", {**DRAWN, "constraint": {"budget": 0.6, "start": 1.0, "grow": 1.3, "shrink": 0.7, "bisect": 4, "fit": 2}}, 1, {}),
+    ("fit", {**DRAWN, "constraint": {**LAW, "budget": 0.02, "floor": 0.1}}, 0, {}),
+    ("joined", {**DRAWN, "constraint": {**LAW, "budget": 0.6}}, 1, {}),
     ("mean", {**DRAWN, "constraint": {"start": 1.0, "reduction": "mean", "patience": 6}}, 1, {}),
     ("start", {"steps": 10, "constraint": {"accept_start": 1}}, 0, {"limit": [1.5, 1.5], "offset": [0.05] * int(np.prod(IMAGE))}),
     ("not start", {"steps": 10, "constraint": {"accept_start": 1}}, 1, {"origin": [0.9, 0.8]}),

@@ -40,7 +40,7 @@ TOLERANCE: Mapping[str, float] = {
     "reference": 0.02,
     "first_steps": 0.01,
     "steps": 0.05,
-    "difference": 0.05,
+    "difference": 0.25,  # a search carries on what it rounds: a crop moved by 1e-7 gives the same search 0.145 here
     "judge": 0.02,
 }
 #: Steps that count as the first.
