@@ -14,3 +14,5 @@ export { parseRecipe, stepStage, type Recipe } from "./recipe_schema.ts";
 export { insideNames, searchFace, type SearchRequest, type SearchResult } from "./search.ts";
 export { unit, type Float } from "./tensors.ts";
 export { webRuntime, type WebRuntimeOptions } from "./web_runtime.ts";
+export { tracesApart, verifyBundle, type Compared, type PhotoFinding, type Verification, type VerifyOptions } from "./conformance.ts";
+export { cosine, embed } from "./embed.ts";
