@@ -18,6 +18,7 @@ from faceprotect_sdk.cli_pack import pack
 from faceprotect_sdk.cli_progress import ProgressLine
 from faceprotect_sdk.cli_protect import protect
 from faceprotect_sdk.cli_report import guarded, show_check, show_faces, show_failure, unforeseen
+from faceprotect_sdk.cli_web import web
 from faceprotect_sdk.errors import ExitCode, FaceprotectError, exit_code_of, worst
 from faceprotect_sdk.signals import catch, exit_code_of_stop, stop_behind
 from faceprotect_sdk.streams import prepare
@@ -87,7 +88,7 @@ def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | N
     raise SystemExit(int(worst(codes)))
 
 
-for _command in (protect, pack, engines, export, benchmark, doctor):
+for _command in (protect, web, pack, engines, export, benchmark, doctor):
     cli.add_command(_command)
 
 

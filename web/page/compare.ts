@@ -1,0 +1,118 @@
+/** Before and after under a slider, and what changed. */
+
+import { find, make } from "./dom.ts";
+import type { Look } from "./looks.ts";
+import type { Pictures, Sight } from "./messages.ts";
+
+let count = 0;
+
+/** Fills `place` with the pictures of a finished photo; the part from near can be chosen. */
+export async function showPictures(place: HTMLElement, look: Look, original: Blob, image: Blob | null, faces: Sight["faces"]): Promise<void> {
+  const show = async (face: number | null) => {
+    const pictures = await look({ original, protected: image, faces, face });
+    const view = pictures.after !== null && pictures.difference !== null ? compared(pictures.before, pictures.after, pictures.difference) : alone(pictures);
+    find(".view", place).replaceChildren(view);
+  };
+  place.replaceChildren(make("div", "view"));
+  if (image !== null) place.append(chooser(faces, (face) => void show(face)));
+  await show(image !== null && faces.length === 1 ? 0 : null);
+}
+
+/** The original by itself, where nothing else may be shown. */
+function alone({ before }: Pictures): HTMLElement {
+  const stack = make("figure", "stack");
+  stack.append(canvasOf(before, "The photo as it was, unchanged"));
+  return stack;
+}
+
+function compared(before: ImageBitmap, after: ImageBitmap, difference: ImageBitmap): HTMLElement {
+  const box = make("div", "compare");
+  const stack = make("figure", "stack");
+  const tags = [make("span", "tag old", "Before"), make("span", "tag new", "After")];
+  const canvases = [canvasOf(before, "Photo before"), canvasOf(after, "Photo after")];
+  const edge = make("span", "edge");
+  stack.append(...canvases, edge, ...tags);
+  const changed = make("figure", "stack");
+  changed.append(canvasOf(difference, "What changed, ten times as strong, on grey"), make("span", "tag old", "Change × 10"));
+  changed.hidden = true;
+  const slide = slider(stack);
+  const which = modes((mode) => {
+    changed.hidden = mode !== "difference";
+    stack.hidden = slide.hidden = mode === "difference";
+  });
+  box.append(stack, changed, slide, which);
+  return box;
+}
+
+function canvasOf(picture: ImageBitmap, label: string): HTMLCanvasElement {
+  const canvas = make("canvas");
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  canvas.getContext("bitmaprenderer")?.transferFromImageBitmap(picture);
+  return canvas;
+}
+
+/** A range from all before to all after; figure and keyboard move it alike. */
+function slider(stack: HTMLElement): HTMLElement {
+  const label = make("label", "slide");
+  const range = make("input");
+  range.type = "range";
+  range.min = "0";
+  range.max = "100";
+  range.value = "50";
+  const set = () => {
+    stack.style.setProperty("--cut", `${range.value}%`);
+    range.setAttribute("aria-valuetext", `${range.value} percent before, ${100 - Number(range.value)} percent after`);
+  };
+  range.addEventListener("input", set);
+  set();
+  label.append(make("span", "quiet", "Before and after"), range);
+  drag(stack, range, set);
+  return label;
+}
+
+/** Dragging on the picture itself moves the slider. */
+function drag(stack: HTMLElement, range: HTMLInputElement, set: () => void): void {
+  const follow = (event: PointerEvent) => {
+    const { left, width } = stack.getBoundingClientRect();
+    range.value = String(Math.round(((event.clientX - left) / width) * 100));
+    set();
+  };
+  stack.addEventListener("pointerdown", (event) => {
+    stack.setPointerCapture(event.pointerId);
+    follow(event);
+  });
+  stack.addEventListener("pointermove", (event) => {
+    if (stack.hasPointerCapture(event.pointerId)) follow(event);
+  });
+  stack.style.setProperty("touch-action", "pan-y");
+}
+
+function modes(choose: (mode: string) => void): HTMLElement {
+  const group = make("div", "row choices");
+  group.setAttribute("role", "radiogroup");
+  group.setAttribute("aria-label", "What to show");
+  const name = `view-${++count}`;
+  for (const [value, text] of [["slider", "Before and after"], ["difference", "What changed"]]) {
+    const label = make("label", "", text);
+    const radio = make("input");
+    Object.assign(radio, { type: "radio", name, value, checked: value === "slider" });
+    radio.addEventListener("change", () => choose(value));
+    label.prepend(radio);
+    group.append(label);
+  }
+  return group;
+}
+
+/** Whole photo or one of its faces from near. */
+function chooser(faces: Sight["faces"], choose: (face: number | null) => void): HTMLElement {
+  const label = make("label", "row quiet", "Look at ");
+  const select = make("select");
+  select.append(new Option("the whole photo", "all"), ...faces.map((face) => new Option(faces.length === 1 ? "the face" : `face ${face.index + 1}`, String(face.index))));
+  select.value = faces.length === 1 ? String(faces[0].index) : "all";
+  select.addEventListener("change", () => choose(select.value === "all" ? null : Number(select.value)));
+  label.append(select);
+  return label;
+}
