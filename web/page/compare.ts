@@ -20,19 +20,27 @@ export async function showPictures(place: HTMLElement, look: Look, original: Blo
 
 /** The original by itself, where nothing else may be shown. */
 function alone({ before }: Pictures): HTMLElement {
-  const stack = make("figure", "stack");
+  const stack = make("figure", "stack still");
+  const box = boxFor(before);
   stack.append(canvasOf(before, "The photo as it was, unchanged"));
-  return stack;
+  box.append(stack);
+  return box;
+}
+
+function boxFor({ width, height }: ImageBitmap): HTMLElement {
+  const box = make("div", "compare");
+  box.style.setProperty("--ratio", String(width / height));
+  return box;
 }
 
 function compared(before: ImageBitmap, after: ImageBitmap, difference: ImageBitmap): HTMLElement {
-  const box = make("div", "compare");
+  const box = boxFor(before);
   const stack = make("figure", "stack");
   const tags = [make("span", "tag old", "Before"), make("span", "tag new", "After")];
   const canvases = [canvasOf(before, "Photo before"), canvasOf(after, "Photo after")];
   const edge = make("span", "edge");
   stack.append(...canvases, edge, ...tags);
-  const changed = make("figure", "stack");
+  const changed = make("figure", "stack still");
   changed.append(canvasOf(difference, "What changed, ten times as strong, on grey"), make("span", "tag old", "Change × 10"));
   changed.hidden = true;
   const slide = slider(stack);
@@ -68,7 +76,7 @@ function slider(stack: HTMLElement): HTMLElement {
   };
   range.addEventListener("input", set);
   set();
-  label.append(make("span", "quiet", "Before and after"), range);
+  label.append(make("span", "quiet", "Slide from after to before"), range);
   drag(stack, range, set);
   return label;
 }

@@ -61,7 +61,7 @@ function afterRemoval(): void {
 
 function opened({ method, device }: Opened): void {
   bar.hidden = true;
-  state.textContent = `Ready: method ${method} on ${device}.${worksOffline ? " Works without a network from now on." : ""}`;
+  state.textContent = `Ready (method ${method}, ${device}).${worksOffline ? " Works without a network from now on." : ""}`;
   document.documentElement.dataset.state = "ready";
 }
 

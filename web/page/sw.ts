@@ -1,4 +1,7 @@
-/** The service worker. The page's own files are kept when it is installed; the bundle's as they are read. Other origins get no answer. */
+/**
+ * The service worker: the page works without a network once it has been loaded. The page's own files are kept when it is installed, the
+ * bundle's small ones (recipe, manifests, decoys) as they are read. Its large ones the SDK keeps by their sha256 (core/cache.ts).
+ */
 
 /** Written by the build: the page's files, and a digest of them all. */
 declare const FILES: readonly string[];
@@ -6,8 +9,9 @@ declare const VERSION: string;
 
 const scope = self as unknown as ServiceWorkerGlobalScope;
 const PAGE = `page-${VERSION}`;
-/** One for all versions: the server's entity tags say what is old, and the engines' sha256 are checked by whoever opens them. */
+/** One for all versions: the server's entity tags say what is old. */
 const BUNDLE = "bundle";
+const SMALL = 1_000_000;
 
 scope.addEventListener("install", (event) => {
   event.waitUntil(caches.open(PAGE).then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "reload" })))));
@@ -18,7 +22,7 @@ scope.addEventListener("activate", (event) => {
 });
 
 async function tidy(): Promise<void> {
-  for (const name of await caches.keys()) if (name !== PAGE && name !== BUNDLE) await caches.delete(name);
+  for (const name of await caches.keys()) if (name.startsWith("page-") && name !== PAGE) await caches.delete(name);
   await scope.clients.claim();
 }
 
@@ -48,7 +52,9 @@ async function ofBundle(request: Request): Promise<Response> {
     throw error;
   }
   if (found.status === 304 && kept !== undefined) return kept;
-  if (found.ok) await cache.put(request.url, found.clone()).catch(() => undefined); // a full disk: it works online all the same
-  else if (found.status === 404) await cache.delete(request.url);
+  if (found.ok && Number(found.headers.get("Content-Length") ?? Infinity) < SMALL) {
+    await cache.put(request.url, found.clone()).catch(() => undefined); // a full disk: it works online all the same
+  }
+  if (found.status === 404) await cache.delete(request.url);
   return found;
 }

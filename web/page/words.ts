@@ -61,7 +61,11 @@ export function verdictText(one: Verdict): string {
   const verdict = one.matched ? "still takes it for the same person" : "does not take it for the same person any more";
   const before = one.before === null ? "" : `, and was ${figure(one.before)} before`;
   const part = one.took_part ? " The search used it, so this proves little." : " It took no part in the search.";
-  return `${recogniserName(one.recogniser)} ${verdict}. Likeness ${figure(one.similarity)}; it matches from ${figure(one.threshold)}${before}.${part}`;
+  return `${capital(recogniserName(one.recogniser))} ${verdict}. Likeness ${figure(one.similarity)}; it matches from ${figure(one.threshold)}${before}.${part}`;
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** Two digits, with the sign that the minus has in print; a number that is none is said to be none. */
