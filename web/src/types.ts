@@ -23,8 +23,8 @@ export interface Runtime {
 
 /** Where the files of a bundle come from: a server's folder in browsers, a folder in Node. */
 export interface Source {
-  /** Bytes of a file by its path in the bundle. Raises `BundleError` where there is none. */
-  read(path: string, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Bytes of a file by its path in the bundle; `onBytes` says how many are there. Raises `BundleError` where there is none. */
+  read(path: string, signal?: AbortSignal, onBytes?: (done: number) => void): Promise<Uint8Array>;
 }
 
 /** A photo as it stands upright; interleaved RGBA, 8 bits, the file's own numbers. */
