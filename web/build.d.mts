@@ -1,2 +1,2 @@
-/** Builds the page into the folder `out`, emptied before; `engine`: another module in place of page/engine.ts. */
-export function buildPage(out?: string, engine?: string): Promise<void>;
+/** Builds the page into the folder `out`, emptied before; `engine`: another module in place of page/engine.ts; `further` scripts by name. */
+export function buildPage(out?: string, engine?: string, further?: Readonly<Record<string, string>>): Promise<void>;

@@ -18,17 +18,17 @@ const RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.was
 const PLAIN_FILES = ["index.html", "style.css", "icon.svg", "manifest.webmanifest"];
 
 const common = {
-  bundle: true, platform: "browser", target: "es2022", minify: true, legalComments: "linked", logLevel: "warning", absWorkingDir: HERE,
+  bundle: true, platform: "browser", target: "es2022", minify: !process.env.PLAIN, legalComments: "linked", logLevel: "warning", absWorkingDir: HERE,
   conditions: ["onnxruntime-web-use-extern-wasm"],
 };
 
-/** Builds the page into the folder `out`, emptied before. `engine`: another module in place of page/engine.ts, for tests. */
-export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts")) {
+/** Builds the page into the folder `out`, emptied before. For tests, `engine`: another module in place of page/engine.ts; `further` scripts by name. */
+export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"), further = {}) {
   await rm(out, { recursive: true, force: true });
   await mkdir(out, { recursive: true });
   await build({
     ...common, format: "esm", outdir: out, plugins: [inPlaceOf("./engine.ts", engine)],
-    entryPoints: { page: join(PAGE, "main.ts"), worker: join(PAGE, "worker.ts"), painter: join(PAGE, "painter.ts") },
+    entryPoints: { page: join(PAGE, "main.ts"), worker: join(PAGE, "worker.ts"), painter: join(PAGE, "painter.ts"), ...further },
   });
   for (const name of PLAIN_FILES) await copyFile(join(PAGE, name), join(out, name));
   for (const name of RUNTIME_FILES) await copyFile(join(RUNTIME, name), join(out, name));
@@ -40,7 +40,7 @@ export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"
 }
 
 function inPlaceOf(name, file) {
-  return { name: "engine", setup: (setup) => setup.onResolve({ filter: /engine\.ts$/ }, ({ path }) => (path === name ? { path: file } : null)) };
+  return { name: "engine", setup: (setup) => setup.onResolve({ filter: /engine\.ts$/ }, ({ path, importer }) => (path === name && importer.startsWith(PAGE) ? { path: file } : null)) };
 }
 
 /** Of names and contents: a page that changed in any way is a new version to the service worker. */

@@ -23,7 +23,8 @@ async function body(response: Response, address: string, signal?: AbortSignal, o
     const reader = response.body?.getReader();
     for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
       parts.push(part.value);
-      onBytes?.((done += part.value.byteLength));
+      done += part.value.byteLength; // not among the arguments below, which are not computed where nobody listens
+      onBytes?.(done);
     }
   } catch (error) {
     signal?.throwIfAborted();
