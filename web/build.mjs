@@ -1,37 +1,43 @@
 /**
- * Builds the page into sdk/faceprotect_sdk/page/, from which `faceprotect-sdk web` serves it, and the library into dist/.
+ * node build.mjs
  *
- * node build.mjs [page|library]      both without an argument
+ * Builds the page into sdk/faceprotect_sdk/page/, from which `faceprotect-sdk web` serves it, and the library into dist/: index.js and node.js
+ * for projects with a bundler or Node, and browser/ with everything in it for pages without one.
  */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { copyFile, mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PAGE = join(HERE, "page");
+const SOURCE = join(HERE, "src");
+const DIST = join(HERE, "dist");
 const INSTALLED = join(HERE, "..", "sdk", "faceprotect_sdk", "page");
-const RUNTIME = join(HERE, "node_modules", "onnxruntime-web", "dist");
-/** ONNX Runtime loads these two by their names, the first one again in every thread. */
-const RUNTIME_FILES = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+const PACKAGES = join(HERE, "node_modules");
+/** Files that are loaded by their names from beside the script: ONNX Runtime's (the first one again in every thread) and libwebp. */
+const WASM_FILES = [
+  "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs", "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
+  "@jsquash/webp/codec/dec/webp_dec.wasm", "@jsquash/webp/codec/enc/webp_enc.wasm",
+];
 const PLAIN_FILES = ["index.html", "style.css", "icon.svg", "manifest.webmanifest"];
 
 const common = {
-  bundle: true, platform: "browser", target: "es2022", minify: !process.env.PLAIN, legalComments: "linked", logLevel: "warning", absWorkingDir: HERE,
-  conditions: ["onnxruntime-web-use-extern-wasm"],
+  bundle: true, platform: "browser", target: "es2022", format: "esm", minify: true, legalComments: "linked", logLevel: "warning",
+  absWorkingDir: HERE, conditions: ["onnxruntime-web-use-extern-wasm"],
 };
 
 /** Builds the page into the folder `out`, emptied before. For tests, `engine`: another module in place of page/engine.ts; `further` scripts by name. */
 export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"), further = {}) {
-  await rm(out, { recursive: true, force: true });
-  await mkdir(out, { recursive: true });
+  await emptied(out);
   await build({
-    ...common, format: "esm", outdir: out, plugins: [inPlaceOf("./engine.ts", engine)],
+    ...common, outdir: out, plugins: [inPlaceOf("./engine.ts", engine)],
     entryPoints: { page: join(PAGE, "main.ts"), worker: join(PAGE, "worker.ts"), painter: join(PAGE, "painter.ts"), ...further },
   });
   for (const name of PLAIN_FILES) await copyFile(join(PAGE, name), join(out, name));
-  for (const name of RUNTIME_FILES) await copyFile(join(RUNTIME, name), join(out, name));
+  await copyWasm(out);
   const files = (await readdir(out)).sort();
   await build({
     ...common, format: "iife", entryPoints: [join(PAGE, "sw.ts")], outfile: join(out, "sw.js"),
@@ -39,8 +45,29 @@ export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"
   });
 }
 
+/** Builds the library into dist/, emptied before. */
+export async function buildLibrary() {
+  await emptied(DIST);
+  const index = join(SOURCE, "index.ts");
+  await build({ ...common, minify: false, packages: "external", outdir: DIST, entryPoints: [index] });
+  await build({ ...common, minify: false, packages: "external", platform: "node", target: "node20", outdir: DIST, entryPoints: [join(SOURCE, "node.ts")] });
+  await build({ ...common, outfile: join(DIST, "browser", "faceprotect.js"), entryPoints: [index] });
+  await copyWasm(join(DIST, "browser"));
+  execFileSync(process.execPath, [join(PACKAGES, "typescript", "bin", "tsc"), "-p", join(HERE, "tsconfig.types.json")], { stdio: "inherit" });
+}
+
+async function emptied(folder) {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+}
+
+async function copyWasm(folder) {
+  for (const path of WASM_FILES) await copyFile(join(PACKAGES, path), join(folder, basename(path)));
+}
+
 function inPlaceOf(name, file) {
-  return { name: "engine", setup: (setup) => setup.onResolve({ filter: /engine\.ts$/ }, ({ path, importer }) => (path === name && importer.startsWith(PAGE) ? { path: file } : null)) };
+  const swap = ({ path, importer }) => (path === name && dirname(importer) === PAGE ? { path: file } : null);
+  return { name: "engine", setup: (setup) => setup.onResolve({ filter: /engine\.ts$/ }, swap) };
 }
 
 /** Of names and contents: a page that changed in any way is a new version to the service worker. */
@@ -52,4 +79,5 @@ async function digest(folder, files) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await buildPage();
+  await buildLibrary();
 }

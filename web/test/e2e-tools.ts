@@ -68,10 +68,10 @@ async function stopped(child: ChildProcess): Promise<void> {
   await closed;
 }
 
-export async function launched(): Promise<Browser> {
+export async function launched(further: readonly string[] = []): Promise<Browser> {
   const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
   const camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
-  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", ...quiet, ...camera] });
+  return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", ...quiet, ...camera, ...further] });
 }
 
 /** A tab that is watched: its requests, its long tasks, and what it complains about. */
