@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { cp, open, readdir, rm } from "node:fs/promises";
+import { cp, mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
@@ -27,6 +27,8 @@ describe("photos in the browser", { skip, timeout: 1_200_000 }, () => {
 
   before(async () => {
     room = await scratch();
+    await mkdir(file("cache"));
+    process.env.FACEPROTECT_CACHE = file("cache"); // recognisers that were fetched here and are not in the bundle have opinions of their own
     const drawn = await python([join(import.meta.dirname, "photos.py"), ASTRONAUT, room.folder]);
     assert.equal(drawn.code, 0, drawn.err);
     await buildPage(file("page"), undefined, { verify: join(import.meta.dirname, "verify-worker.ts") });
@@ -70,7 +72,7 @@ describe("photos in the browser", { skip, timeout: 1_200_000 }, () => {
       const data = new DataTransfer();
       data.items.add(new File([Uint8Array.from(atob(bytes), (one) => one.charCodeAt(0))], "astronaut.png", { type: "image/png" }));
       document.querySelector("#drop")!.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-    }, (await (await open(ASTRONAUT)).readFile()).toString("base64"));
+    }, (await readFile(ASTRONAUT)).toString("base64"));
     const card = await finished(page, 0, LONG);
     const found = await checked(ASTRONAUT, await downloaded(card, "astronaut_protected.png"));
     assert.equal(found.status, "not_matched");
@@ -87,7 +89,7 @@ describe("photos in the browser", { skip, timeout: 1_200_000 }, () => {
     const card = await protectedBy(page, file("sideways.jpg"));
     const path = await downloaded(card, "sideways_protected.jpg");
     const ask = "import sys; from PIL import Image; image = Image.open(sys.argv[1]); exif = image.getexif(); print(image.format, image.size, exif.get(0x0112), exif.get(0x010F), len(exif.get_ifd(0x8825)))";
-    assert.equal((await python(["-c", ask, path])).out.trim(), "JPEG (512, 512) 6 Camera 0");
+    assert.equal((await python(["-c", ask, path])).out.trim(), "JPEG (256, 256) 6 Camera 0");
     assert.equal((await checked(file("sideways.jpg"), path)).status, "not_matched");
   });
 
@@ -167,8 +169,7 @@ describe("photos in the browser", { skip, timeout: 1_200_000 }, () => {
 
   test("a bundle with a flipped byte is refused in words", async () => {
     await cp(BUNDLE!, file("flipped"), { recursive: true });
-    const engine = (await readdir(file("flipped"))).find((name) => name === "student-attention")!;
-    const model = await open(join(file("flipped"), engine, "model.onnx"), "r+");
+    const model = await open(join(file("flipped"), "student-attention", "model.onnx"), "r+");
     const { buffer } = await model.read(Buffer.alloc(1), 0, 1, 100_000);
     await model.write(Buffer.from([buffer[0] ^ 1]), 0, 1, 100_000);
     await model.close();
