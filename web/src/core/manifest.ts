@@ -1,7 +1,7 @@
 import { BundleError } from "../types.ts";
 import { checkName, checkPath } from "./paths.ts";
 
-/** A file of an engine's folder (section 2.1). `gzip`: it lies compressed, under `path` with ".gz" added (section 11.2). */
+/** A file of an engine's folder (section 2.1). `gzip`: it lies compressed, under `path` with ".gz" added (section 2.1). */
 export interface FileEntry {
   readonly path: string;
   readonly sha256: string;

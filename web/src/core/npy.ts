@@ -1,4 +1,5 @@
-import { BundleError, type Tensor } from "../types.ts";
+import { BundleError } from "../types.ts";
+import { count as sizeOf, type Float } from "./tensors.ts";
 
 const READERS: Record<string, (view: DataView, at: number) => number> = {
   "<f4": (view, at) => view.getFloat32(at, true),
@@ -11,7 +12,7 @@ const READERS: Record<string, (view: DataView, at: number) => number> = {
  * The array of a `.npy` file (format versions 1 to 3), in C order, as float32: little-endian float32 and float64, int32 and uint8 are read.
  * `name` is for messages. Raises `BundleError` for anything else.
  */
-export function readNpy(bytes: Uint8Array, name: string): Tensor & { readonly data: Float32Array } {
+export function readNpy(bytes: Uint8Array, name: string): Float {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const { header, start } = readHeader(bytes, view, name);
   const kind = /'descr':\s*'([^']+)'/.exec(header)?.[1] ?? "";
@@ -21,7 +22,7 @@ export function readNpy(bytes: Uint8Array, name: string): Tensor & { readonly da
     throw new BundleError(`${name}: an array in C order of ${Object.keys(READERS).join(", ")} was expected, found ${header.trim()}`);
   }
   const shape = sizes.split(",").map((size) => size.trim()).filter(Boolean).map(Number);
-  const count = shape.reduce((product, size) => product * size, 1);
+  const count = sizeOf(shape);
   const width = Number(kind.slice(2));
   if (bytes.byteLength - start !== count * width) {
     throw new BundleError(`${name}: ${count * width} bytes of numbers were expected, found ${bytes.byteLength - start}`, "The file is cut short");

@@ -26,12 +26,12 @@ export function philox(c0: number, c1: number, c2: number, c3: number, k0: numbe
   out[at + 3] = c3;
 }
 
-/** The upper 32 of the 64 bits of a product of two words: a double holds 53, so it is put together from halves of 16. */
+/** The upper 32 of the 64 bits of a product of two words, put together from halves of 16 bits: no sum here exceeds 32 bits. */
 function multiplyHigh(a: number, b: number): number {
   const aHigh = a >>> 16, aLow = a & 0xffff, bHigh = b >>> 16, bLow = b & 0xffff;
-  const middle = aHigh * bLow + ((aLow * bLow) >>> 16);
-  const carried = (middle % 0x10000) + aLow * bHigh;
-  return aHigh * bHigh + Math.floor(middle / 0x10000) + Math.floor(carried / 0x10000);
+  const middle = (Math.imul(aHigh, bLow) >>> 0) + (Math.imul(aLow, bLow) >>> 16);
+  const carried = (middle & 0xffff) + (Math.imul(aLow, bHigh) >>> 0);
+  return ((Math.imul(aHigh, bHigh) >>> 0) + (middle >>> 16) + (carried >>> 16)) >>> 0;
 }
 
 /** The random numbers of one stage of a recipe. */
@@ -52,7 +52,11 @@ export function stream(seed: bigint | number, stage: number): Stream {
   };
   return {
     uniform: (count, step, purpose) => Float64Array.from(words(count, step, purpose), (word) => word / 2 ** 32),
-    normal: (count, step, purpose) => Float32Array.from(words(count, step, purpose), normal),
+    normal(count, step, purpose) {
+      const drawn = words(count, step, purpose), found = new Float32Array(count); // a loop: `from` takes three times as long
+      for (let index = 0; index < count; index++) found[index] = normal(drawn[index]);
+      return found;
+    },
   };
 }
 
