@@ -55,6 +55,12 @@ export interface Options {
   attempts?: number;
   /** Of JPEG and lossy WebP, 1 to 100. */
   quality?: number;
+  /** Which faces (default: all). */
+  faces?: "all" | "largest";
+  /** Also take a photo that has been protected before: it may lead back to the person. */
+  again?: boolean;
+  /** Also change faces before which something is held or worn, which is painted over then. */
+  evenCovered?: boolean;
   /** Stops the work; the promise is rejected with the signal's reason, and nothing of the photo is kept. */
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
@@ -114,6 +120,23 @@ export interface ProtectResult {
   readonly notes: readonly string[];
 }
 
+/** One face of an original against another photo; `verdicts[].before` is null. */
+export interface FaceCheck {
+  readonly index: number;
+  readonly box: Face["box"];
+  readonly verdicts: readonly Verdict[];
+}
+
+/** What `check` found. `independent`: how many recognisers took no part in the search; `identical`: of all pixels. */
+export interface CheckResult {
+  readonly status: "not_matched" | "still_matched" | "no_face";
+  readonly faces: readonly FaceCheck[];
+  readonly independent: number;
+  readonly identical: boolean;
+  readonly version: string;
+  readonly notes: readonly string[];
+}
+
 /** `code` is for programs, the message for people: what, where, and what to do next. */
 export class FaceprotectError extends Error {
   constructor(readonly code: string, message: string, readonly hint = "") {
@@ -135,5 +158,21 @@ export class PhotoError extends FaceprotectError {
   constructor(message: string, hint = "") {
     super("photo", message, hint);
     this.name = "PhotoError";
+  }
+}
+
+/** The photo, or a face in it, has been protected before. */
+export class AlreadyProtected extends FaceprotectError {
+  constructor(message: string, hint = "Protect the original, or insist: again: true.") {
+    super("already_protected", message, hint);
+    this.name = "AlreadyProtected";
+  }
+}
+
+/** The call cannot mean anything. */
+export class UsageError extends FaceprotectError {
+  constructor(message: string, hint = "") {
+    super("usage", message, hint);
+    this.name = "UsageError";
   }
 }

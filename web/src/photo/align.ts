@@ -1,5 +1,6 @@
 /** The similarity from photo to canonical crop, and the crop (SPEC 7.1, 7.2). */
-import { PhotoError, type Tensor } from "../types.ts";
+import type { Float } from "../core/tensors.ts";
+import { PhotoError } from "../types.ts";
 import { carry, clip, compose, invert, rint, scaleOf, type Affine, type Point } from "./affine.ts";
 import { levels, type Raster } from "./raster.ts";
 
@@ -55,7 +56,7 @@ export function misfit(points: readonly Point[]): number {
  * The canonical crop [1, 3, 256, 256], RGB 0 to 1. A large face is rendered at a whole multiple of the size and averaged down, so
  * that fine texture does not alias. Levels are rounded before the average, as 8-bit pixels (SPEC 7.2).
  */
-export function alignedCrop(photo: Raster, points: readonly Point[]): Tensor {
+export function alignedCrop(photo: Raster, points: readonly Point[]): Float {
   const transform = cropTransform(points);
   const shrink = Math.max(Math.floor(1 / Math.max(scaleOf(transform), 1e-6) + 1e-6), 1);
   const up: Affine = [shrink, 0, (shrink - 1) / 2, 0, shrink, (shrink - 1) / 2];

@@ -80,7 +80,7 @@ function quantised(samples: Int32Array, divisors: Int32Array, block: Int32Array)
     const place = ZIGZAG[k];
     const divisor = divisors[place] * 8;
     const value = samples[place];
-    const size = Math.floor((Math.abs(value) + (divisor >> 1)) / divisor);
+    const size = ((Math.abs(value) + (divisor >> 1)) / divisor) | 0;
     block[k] = value < 0 ? -size : size;
   }
 }

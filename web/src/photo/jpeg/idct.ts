@@ -28,15 +28,15 @@ export function inverse(
 function inverseLine(shift: number): void {
   const half = 1 << (shift - 1);
   const even = (line[2] + line[6]) * C0541;
-  const [a2, a3] = [even - line[6] * C1847, even + line[2] * C0765];
-  const [a0, a1] = [(line[0] + line[4]) << BITS, (line[0] - line[4]) << BITS];
-  const [e0, e3, e1, e2] = [a0 + a3 + half, a0 - a3 + half, a1 + a2 + half, a1 - a2 + half];
-  const [i7, i5, i3, i1] = [line[7], line[5], line[3], line[1]];
+  const a2 = even - line[6] * C1847, a3 = even + line[2] * C0765;
+  const a0 = (line[0] + line[4]) << BITS, a1 = (line[0] - line[4]) << BITS;
+  const e0 = a0 + a3 + half, e3 = a0 - a3 + half, e1 = a1 + a2 + half, e2 = a1 - a2 + half;
+  const i7 = line[7], i5 = line[5], i3 = line[3], i1 = line[1];
   const z5 = (i7 + i3 + i5 + i1) * C1175;
-  const [z1, z2] = [-(i7 + i1) * C0899, -(i5 + i3) * C2562];
-  const [z3, z4] = [z5 - (i7 + i3) * C1961, z5 - (i5 + i1) * C0390];
-  const [o0, o1] = [i7 * C0298 + z1 + z3, i5 * C2053 + z2 + z4];
-  const [o2, o3] = [i3 * C3072 + z2 + z3, i1 * C1501 + z1 + z4];
+  const z1 = -(i7 + i1) * C0899, z2 = -(i5 + i3) * C2562;
+  const z3 = z5 - (i7 + i3) * C1961, z4 = z5 - (i5 + i1) * C0390;
+  const o0 = i7 * C0298 + z1 + z3, o1 = i5 * C2053 + z2 + z4;
+  const o2 = i3 * C3072 + z2 + z3, o3 = i1 * C1501 + z1 + z4;
   line[0] = (e0 + o3) >> shift;
   line[7] = (e0 - o3) >> shift;
   line[1] = (e1 + o2) >> shift;
@@ -64,17 +64,17 @@ export function forward(block: Int32Array): void {
 /** `down`: by how much the second pass shifts what the first has shifted up; 0 in the first. */
 function forwardLine(shift: number, down: number): void {
   const half = 1 << (shift - 1);
-  const [s0, s1, s2, s3] = [line[0] + line[7], line[1] + line[6], line[2] + line[5], line[3] + line[4]];
-  const [d0, d1, d2, d3] = [line[0] - line[7], line[1] - line[6], line[2] - line[5], line[3] - line[4]];
-  const [t10, t13, t11, t12] = [s0 + s3, s0 - s3, s1 + s2, s1 - s2];
+  const s0 = line[0] + line[7], s1 = line[1] + line[6], s2 = line[2] + line[5], s3 = line[3] + line[4];
+  const d0 = line[0] - line[7], d1 = line[1] - line[6], d2 = line[2] - line[5], d3 = line[3] - line[4];
+  const t10 = s0 + s3, t13 = s0 - s3, t11 = s1 + s2, t12 = s1 - s2;
   line[0] = down === 0 ? (t10 + t11) << PASS : (t10 + t11 + (1 << (down - 1))) >> down;
   line[4] = down === 0 ? (t10 - t11) << PASS : (t10 - t11 + (1 << (down - 1))) >> down;
   const even = (t12 + t13) * C0541 + half;
   line[2] = (even + t13 * C0765) >> shift;
   line[6] = (even - t12 * C1847) >> shift;
   const z5 = (d3 + d1 + d2 + d0) * C1175;
-  const [z1, z2] = [-(d3 + d0) * C0899, -(d2 + d1) * C2562];
-  const [z3, z4] = [z5 - (d3 + d1) * C1961 + half, z5 - (d2 + d0) * C0390 + half];
+  const z1 = -(d3 + d0) * C0899, z2 = -(d2 + d1) * C2562;
+  const z3 = z5 - (d3 + d1) * C1961 + half, z4 = z5 - (d2 + d0) * C0390 + half;
   line[7] = (d3 * C0298 + z1 + z3) >> shift;
   line[5] = (d2 * C2053 + z2 + z4) >> shift;
   line[3] = (d1 * C3072 + z2 + z3) >> shift;
