@@ -48,12 +48,17 @@ export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"
 /** Builds the library into dist/, emptied before. */
 export async function buildLibrary() {
   await emptied(DIST);
-  const index = join(SOURCE, "index.ts");
-  await build({ ...common, minify: false, packages: "external", outdir: DIST, entryPoints: [index] });
+  await build({ ...common, minify: false, packages: "external", outdir: DIST, entryPoints: [join(SOURCE, "index.ts")] });
   await build({ ...common, minify: false, packages: "external", platform: "node", target: "node20", outdir: DIST, entryPoints: [join(SOURCE, "node.ts")] });
-  await build({ ...common, outfile: join(DIST, "browser", "faceprotect.js"), entryPoints: [index] });
-  await copyWasm(join(DIST, "browser"));
+  await buildBrowser(join(DIST, "browser"));
   execFileSync(process.execPath, [join(PACKAGES, "typescript", "bin", "tsc"), "-p", join(HERE, "tsconfig.types.json")], { stdio: "inherit" });
+}
+
+/** Builds the library for pages without a bundler into the folder `out`, emptied before. */
+export async function buildBrowser(out) {
+  await emptied(out);
+  await build({ ...common, outfile: join(out, "faceprotect.js"), entryPoints: [join(SOURCE, "index.ts")] });
+  await copyWasm(out);
 }
 
 async function emptied(folder) {

@@ -32,6 +32,6 @@ function protect(photo) {
       if (data.status || data.error) settle(data);
       else said.value = `${data.stage}, ${data.done} of ${data.total}`;
     };
-    worker.postMessage({ photo });
+    worker.postMessage({ photo, strength: form.dataset.strength });
   });
 }

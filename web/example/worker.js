@@ -8,8 +8,9 @@ onmessage = async ({ data }) => {
   if (data.bundle) return void (protector = open(data.bundle));
   controller = new AbortController();
   try {
-    const photo = new Uint8Array(await data.photo.arrayBuffer());
-    const { status, image, container } = await (await protector).protect(photo, { signal: controller.signal, onProgress: postMessage });
+    const { photo, strength } = data;
+    const options = { strength, signal: controller.signal, onProgress: (progress) => postMessage(progress) };
+    const { status, image, container } = await (await protector).protect(photo, options);
     postMessage({ status, image, name: `photo_protected.${ENDINGS[container]}` });
   } catch (error) {
     postMessage({ error: `Nothing was sent: ${error.message}` });
@@ -18,6 +19,6 @@ onmessage = async ({ data }) => {
 
 async function open(bundle) {
   const opened = await openBundle(httpSource(bundle), await webRuntime(), { cache: browserCache() });
-  await opened.load({ onProgress: postMessage });
+  await opened.load({ onProgress: (progress) => postMessage(progress) });
   return createProtector(opened);
 }

@@ -4,13 +4,14 @@
  */
 
 import assert from "node:assert/strict";
-import { cp, mkdir, open, readFile, rm } from "node:fs/promises";
+import { cp, mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
-import { buildPage } from "../build.mjs";
+import { buildBrowser, buildPage } from "../build.mjs";
 import { ASTRONAUT, finished, launched, missing, opened, python, ready, scratch, served } from "./e2e-tools.ts";
 import type { Served, Watched } from "./e2e-tools.ts";
+import { uploadServer } from "./upload-server.ts";
 
 const BUNDLE = process.env.FACEPROTECT_BUNDLE;
 const skip = BUNDLE ? await missing() : "no bundle: faceprotect-sdk pack fast -o DIR, and name DIR in FACEPROTECT_BUNDLE";
@@ -184,5 +185,28 @@ describe("photos in the browser", { skip, timeout: 1_200_000 }, () => {
     await fresh.close();
     await wrong.stop();
     await rm(file("flipped"), { recursive: true });
+  });
+
+  test("the example's form sends a protected photo, and nothing where there is none", async () => {
+    await buildBrowser(file("browser"));
+    const uploads = await uploadServer({
+      "/example/": join(import.meta.dirname, "..", "example"), "/dist/browser/": file("browser"), "/example/auto.fp/": BUNDLE!,
+    });
+    const form = await (await browser.newContext()).newPage();
+    await form.goto(`${uploads.address}example/index.html`);
+    await form.setInputFiles("input", file("sky.png"));
+    await form.getByRole("button", { name: "Protect and send" }).click();
+    await form.getByText(/Nothing was sent.*no_face/).waitFor({ timeout: LONG });
+    assert.equal(uploads.uploads.length, 0);
+    await form.evaluate(() => (document.forms[0].dataset.strength = "high"));
+    await form.setInputFiles("input", ASTRONAUT);
+    await form.getByRole("button", { name: "Protect and send" }).click();
+    await form.getByText("thank you").waitFor({ timeout: LONG });
+    const [sent] = uploads.uploads;
+    const start = sent.indexOf(Buffer.from("\x89PNG", "latin1"));
+    assert.match(sent.subarray(0, start).toString(), /filename="photo_protected.png"/);
+    await writeFile(file("sent.png"), sent.subarray(start, sent.lastIndexOf("\r\n--")));
+    assert.equal((await checked(ASTRONAUT, file("sent.png"))).status, "not_matched");
+    uploads.stop();
   });
 });
