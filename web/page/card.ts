@@ -38,7 +38,11 @@ export function makeCard(name: string, photo: Blob, wishes: Wishes, around: Arou
   part(".name").textContent = name;
   bar.setAttribute("aria-label", `Progress of ${name}`);
   setText("Waiting", "neutral", "Waits for its turn.");
-  part(".cancel").addEventListener("click", around.cancel);
+  part(".cancel").addEventListener("click", () => {
+    stage = "Stopping";
+    part(".stage").textContent = stage;
+    around.cancel();
+  });
   part(".remove").addEventListener("click", remove);
 
   function setText(badge: string, tone: string, text: string): void {
@@ -92,6 +96,7 @@ export function makeCard(name: string, photo: Blob, wishes: Wishes, around: Arou
     focus: () => part(".name").focus(),
     onProgress(progress) {
       const text = stageText(progress);
+      if (stage === "Stopping") return;
       if (text !== stage) {
         stage = text;
         setText("Working", "neutral", text);
@@ -107,9 +112,7 @@ export function makeCard(name: string, photo: Blob, wishes: Wishes, around: Arou
       part(".details").hidden = findings.faces.length === 0;
       part(".verdicts").replaceChildren(...reportOf(findings));
       part(".picture").hidden = false;
-      showPictures(part(".picture"), around.look, photo, image, findings.faces).catch((error: unknown) => {
-        part(".picture").textContent = `The pictures cannot be shown here: ${error instanceof Error ? error.message : String(error)}`;
-      });
+      showPictures(part(".picture"), around.look, { original: photo, protected: findings.status === "protected" ? image : null, faces: findings.faces });
     },
     onFailed: (error) => finish("Nothing was changed", "bad", error.message, error.hint),
     onCancelled: () => finish("Cancelled", "neutral", "Nothing of this photo was kept.", ""),

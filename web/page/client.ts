@@ -26,7 +26,7 @@ export interface Client {
 }
 
 /** A cancelled worker that is inside a long computation does not listen; after this time another takes its place. */
-const PATIENCE_MS = 1500;
+const PATIENCE_MS = 2000;
 const CRASHED: Said = { code: "crashed", message: "The computation stopped unexpectedly.", hint: "This is mostly a lack of memory: close other tabs, or scale the photo down." };
 
 interface Entry {

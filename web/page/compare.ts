@@ -1,25 +1,55 @@
 /** Before and after under a slider, and what changed. */
 
-import { find, make } from "./dom.ts";
+import { make } from "./dom.ts";
 import type { Look } from "./looks.ts";
 import type { Pictures, Sight } from "./messages.ts";
 
 let count = 0;
 
-/** Fills `place` with the pictures of a finished photo; the part from near can be chosen. */
-export async function showPictures(place: HTMLElement, look: Look, original: Blob, image: Blob | null, faces: Sight["faces"]): Promise<void> {
-  const show = async (face: number | null) => {
-    const pictures = await look({ original, protected: image, faces, face });
-    const view = pictures.after !== null && pictures.difference !== null ? compared(pictures.before, pictures.after, pictures.difference) : alone(pictures);
-    find(".view", place).replaceChildren(view);
+/** What stays the same of a sight while another face is looked at. */
+type Subject = Omit<Sight, "face">;
+
+/**
+ * Shows the pictures of a finished photo in `place`; the part from near can be chosen. They are drawn when they come into view and let go
+ * when they are far from it: three pictures of a photo take some 15 MB, and there may be many photos.
+ */
+export function showPictures(place: HTMLElement, look: Look, subject: Subject): void {
+  const view = make("div", "view");
+  let face = subject.protected !== null && subject.faces.length === 1 ? 0 : null;
+  let near = false;
+  const draw = async () => {
+    const wanted = face;
+    const drawn = await look({ ...subject, face }).then(viewOf, refusal);
+    if (!near || wanted !== face) return; // it left, or another face was chosen meanwhile
+    view.replaceChildren(drawn);
+    view.style.removeProperty("min-height");
   };
-  place.replaceChildren(make("div", "view"));
-  if (image !== null) place.append(chooser(faces, (face) => void show(face)));
-  await show(image !== null && faces.length === 1 ? 0 : null);
+  const clear = () => {
+    view.style.setProperty("min-height", `${view.offsetHeight}px`);
+    view.replaceChildren();
+  };
+  new IntersectionObserver(
+    (entries) => {
+      near = entries[entries.length - 1].isIntersecting;
+      if (near && view.childElementCount === 0) void draw();
+      else if (!near && !view.contains(document.activeElement)) clear();
+    },
+    { rootMargin: "100%" },
+  ).observe(view);
+  place.replaceChildren(view);
+  if (subject.protected !== null) place.append(chooser(subject.faces, (chosen) => void ((face = chosen), draw())));
+}
+
+function viewOf({ before, after, difference }: Pictures): HTMLElement {
+  return after !== null && difference !== null ? compared(before, after, difference) : alone(before);
+}
+
+function refusal(error: unknown): HTMLElement {
+  return make("p", "quiet", `The pictures cannot be shown here: ${error instanceof Error ? error.message : String(error)}`);
 }
 
 /** The original by itself, where nothing else may be shown. */
-function alone({ before }: Pictures): HTMLElement {
+function alone(before: ImageBitmap): HTMLElement {
   const stack = make("figure", "stack still");
   const box = boxFor(before);
   stack.append(canvasOf(before, "The photo as it was, unchanged"));

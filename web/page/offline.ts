@@ -7,7 +7,8 @@ const PATIENCE_MS = 20_000;
 export async function prepareOffline(script: string): Promise<boolean> {
   if (!("serviceWorker" in navigator)) return false;
   try {
-    await navigator.serviceWorker.register(script);
+    const { active } = await navigator.serviceWorker.register(script);
+    if (active !== null && navigator.serviceWorker.controller === null) return false; // loaded past it, by shift and reload
     return await Promise.race([controlled(), after(PATIENCE_MS)]);
   } catch {
     return navigator.serviceWorker.controller !== null; // offline, an update cannot be looked for

@@ -25,12 +25,7 @@ export interface Heading {
 /** Headline of a finished photo. */
 export function headingOf(findings: Findings): Heading {
   const { status, faces } = findings;
-  if (status === "protected") {
-    const asked = new Set(faces.flatMap((face) => face.verdicts.map((one) => one.recogniser))).size;
-    const whom = faces.length === 1 ? "the face" : `any of the ${faces.length} faces`;
-    const text = `None of the ${count(asked, "recogniser")} on this page matches ${whom} any more. A recogniser that nobody tuned on may still match, and people still recognise you. Look at the change before you use the photo.`;
-    return { title: "Protected", text: faces.length === 1 ? text : text.replace("recognise you", "recognise everybody"), tone: "good" };
-  }
+  if (status === "protected") return { title: "Protected", text: protectedText(faces), tone: "good" };
   if (status === "no_face") {
     return { title: "No face found", text: "Nothing was changed, and there is no file to download. Try a photo in which the face is larger or sharper.", tone: "neutral" };
   }
@@ -41,6 +36,15 @@ export function headingOf(findings: Findings): Heading {
       ? `${which} ${left.length === 1 ? "is" : "are"} covered: there is no skin around nose and mouth to change.`
       : `${which} ${left.length === 1 ? "is" : "are"} not protected: ${stillMatching(left)}.`;
   return { title: "Not protected", text: `${why} There is no file to download.`, tone: "bad" };
+}
+
+function protectedText(faces: readonly FaceResult[]): string {
+  const asked = new Set(faces.flatMap((face) => face.verdicts.map((one) => one.recogniser))).size;
+  const [whom, whoever] = faces.length === 1 ? ["the face", "you"] : [`any of the ${faces.length} faces`, "everybody"];
+  return (
+    `None of the ${count(asked, "recogniser")} on this page matches ${whom} any more. A recogniser that nobody tuned on may still match, ` +
+    `and people still recognise ${whoever}. Look at the change before you use the photo.`
+  );
 }
 
 function stillMatching(left: readonly FaceResult[]): string {

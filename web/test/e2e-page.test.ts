@@ -162,6 +162,19 @@ describe("the page", { skip, timeout: 180_000 }, () => {
     await other.page.close();
   });
 
+  test("pictures far from view are let go, and come back", async () => {
+    const photo = { name: "another.png", mimeType: "image/png", buffer: await coloured(page, PROTECTED) };
+    const first = page.locator("#cards > li").first();
+    await first.locator(".name").scrollIntoViewIfNeeded();
+    await first.locator("canvas").first().waitFor();
+    const number = await page.locator("#cards > li").count();
+    await page.setInputFiles("#files", [photo, photo, photo, photo]);
+    for (let i = 0; i < 4; i++) await (await finished(page, number + i)).locator("canvas").first().waitFor();
+    await first.locator("canvas").first().waitFor({ state: "detached" });
+    await first.locator(".name").scrollIntoViewIfNeeded();
+    await first.locator("canvas").first().waitFor();
+  });
+
   test("nothing is wider than a phone", async () => {
     await page.setViewportSize({ width: 390, height: 844 });
     assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 390);

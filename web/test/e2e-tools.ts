@@ -108,6 +108,7 @@ export async function ready(page: Page, timeout = 120_000): Promise<string> {
 export async function finished(page: Page, number = 0, timeout = 120_000) {
   const card = page.locator("#cards > li").nth(number);
   await card.locator(".outcome").waitFor({ state: "visible", timeout });
+  await card.scrollIntoViewIfNeeded(); // pictures are drawn when they come into view
   return card;
 }
 
