@@ -11,6 +11,7 @@ import { openBundle } from "../src/core/bundle.ts";
 import type { FileCache } from "../src/core/cache.ts";
 import { sha256 } from "../src/core/digest.ts";
 import { folderSource } from "../src/core/folder_source.ts";
+import { listedFiles } from "../src/core/files.ts";
 import { httpSource } from "../src/core/http_source.ts";
 import { parseManifest } from "../src/core/manifest.ts";
 import { checkPath } from "../src/core/paths.ts";
@@ -91,6 +92,24 @@ test("engines are opened once, with external data by path, and a file that two n
   assert.equal(source.reads.filter((path) => path.endsWith("shared.dat")).length, 1);
   assert.equal(told.at(-1), 1);
   assert.ok(told.every((part, index) => part > (told[index - 1] ?? 0)));
+});
+
+test("bytes are held while an engine that needs them is not open yet, and no longer", async () => {
+  const content = await files();
+  const source = memory(content), listed = listedFiles(source);
+  const entry = { path: "shared.dat", sha256: await sha256(SHARED), bytes: SHARED.length };
+  assert.equal(await listed.get("one", entry), await listed.get("two", entry));
+  listed.keep(new Set([entry.sha256]));
+  await listed.get("two", entry);
+  assert.equal(source.reads.length, 1);
+  listed.keep(new Set());
+  await listed.get("two", entry);
+  assert.equal(source.reads.length, 2);
+  const second = memory(content);
+  const bundle = await openBundle(second, runtime());
+  await bundle.engine("two");
+  await bundle.engine("one");
+  assert.deepEqual(second.reads.filter((path) => path.endsWith(".dat")), ["two/shared.dat"]);
 });
 
 for (const path of ["one/model.onnx", "one/shared.dat"]) {
@@ -196,6 +215,7 @@ test("files come over HTTP with their bytes counted; what is not there and what 
     const told: number[] = [];
     assert.equal(new TextDecoder().decode(await source.read("a b/file", undefined, (done) => told.push(done))), "0123456789");
     assert.equal(told.at(-1), 10);
+    assert.equal((await source.read("a b/file")).length, 10); // as well where nobody listens
     await assert.rejects(source.read("none"), (error: Error) => error instanceof BundleError && /\/x\/none could not be fetched: 404/.test(error.message));
     await assert.rejects(source.read("cut"), BundleError);
     await assert.rejects(source.read("slow", AbortSignal.timeout(50)), { name: "TimeoutError" });

@@ -75,6 +75,7 @@ function held(
   source: Source, runtime: Runtime, recipe: Recipe, facts: Facts, names: readonly string[], manifests: ReadonlyMap<string, Manifest>, files: Files,
 ): Bundle {
   const engines = new Map<string, Promise<Engine>>();
+  const waiting = new Set(names);
   const manifest = (name: string) => {
     const found = manifests.get(name);
     if (!found) throw new BundleError(`the bundle has no engine '${name}'; it has: ${names.join(", ")}`, "Pack the method again");
@@ -85,7 +86,10 @@ function held(
     if (known) return known;
     const opening = openEngine(manifest(name), source, runtime, files, signal, onBytes);
     engines.set(name, opening);
-    opening.catch(() => engines.delete(name)); // so that another try opens it again
+    opening.then(() => {
+      waiting.delete(name);
+      files.keep(filesOf([...waiting].map(manifest)));
+    }, () => engines.delete(name)); // so that another try opens it again
     return opening;
   };
   return {
@@ -99,17 +103,21 @@ function held(
         await engine(name, signal, count);
         count.all(manifest(name));
       }
-      files.forget();
+      files.keep(new Set());
     },
     read: (path, signal) => source.read(path, signal),
     json: (path, signal) => readJson(source, path, signal),
     async close() {
       const open = [...engines.values()];
       engines.clear();
-      files.forget();
+      files.keep(new Set());
       await Promise.all(open.map(async (one) => (await one.catch(() => undefined))?.close()));
     },
   };
+}
+
+function filesOf(manifests: readonly Manifest[]): Set<string> {
+  return new Set(manifests.flatMap(({ files }) => Object.values(files).map(({ sha256 }) => sha256)));
 }
 
 async function openEngine(
@@ -153,7 +161,9 @@ function counter(manifests: readonly Manifest[], onProgress?: (progress: Progres
   let told = -1;
   const report = () => {
     const done = [...there.values()].reduce((sum, bytes) => sum + bytes, 0);
-    if (done !== told) onProgress?.({ stage: "load", done: (told = done), total });
+    if (done === told) return;
+    told = done;
+    onProgress?.({ stage: "load", done, total });
   };
   return {
     one: (sha256, done) => (there.set(sha256, done), report()),

@@ -8,8 +8,8 @@ import type { FileEntry } from "./manifest.ts";
 export interface Files {
   /** The bytes of a listed file of `folder`; `onBytes` says how many of `entry.bytes` are there. */
   get(folder: string, entry: FileEntry, signal?: AbortSignal, onBytes?: (done: number) => void): Promise<Uint8Array>;
-  /** Lets go of what is held: an open session has its own copy. */
-  forget(): void;
+  /** Lets go of all but the files with these sha256: an open session has its own copy. */
+  keep(needed: ReadonlySet<string>): void;
 }
 
 /** The listed files of `source`, kept in `cache` where there is one. */
@@ -24,7 +24,7 @@ export function listedFiles(source: Source, cache?: FileCache): Files {
       reading.catch(() => held.delete(entry.sha256)); // so that another try reads it again
       return reading;
     },
-    forget: () => held.clear(),
+    keep: (needed) => [...held.keys()].filter((key) => !needed.has(key)).forEach((key) => held.delete(key)),
   };
 }
 
