@@ -20,7 +20,7 @@ const CHROMIUM = [process.env.FACEPROTECT_CHROMIUM, "/usr/bin/chromium", "/usr/b
 /** Why the end-to-end tests cannot run here; false where they can. */
 export async function missing(): Promise<string | false> {
   if (!CHROMIUM) return "no Chromium: install it, or name it in FACEPROTECT_CHROMIUM";
-  const { code } = await python(["-c", "import faceprotect_sdk.cli_web, cv2"]);
+  const { code } = await python(["-c", "import faceprotect_sdk.cli, cv2"]);
   return code === 0 ? false : `${PYTHON} cannot import faceprotect_sdk: name a Python that can in FACEPROTECT_PYTHON`;
 }
 
