@@ -143,7 +143,7 @@ test("sepia is monochrome, a few pixels only where they are grey", () => {
 test("features of covered faces are those of Python, and the rule is the SDK's", () => {
   const found = coveredFeatures(crop).filter((_, i) => i % 9 === 0);
   assert.ok(apart(found, golden.covered).most < 1e-4);
-  const file = readFileSync(join(import.meta.dirname, "../../sdk/faceprotect_sdk/covered.npy"));
+  const file = readFileSync(join(import.meta.dirname, "../../sdk/faceprotect_sdk/face/covered.npy"));
   assert.deepEqual(rule(), readNpy(file, "covered.npy").data);
 });
 

@@ -1,6 +1,6 @@
 """Writes photo.json: what the Python SDK and Pillow find of pictures that a formula draws, for the tests of web/src/photo.
 
-    python web/test/golden/photo.py
+python web/test/golden/photo.py
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from faceprotect_engines.method_plan import Region
-from faceprotect_sdk import undoing
-from faceprotect_sdk.align import CANONICAL_POINTS, aligned_crop, misfit, tilt
-from faceprotect_sdk.covered import features
-from faceprotect_sdk.mask import face_mask
-from faceprotect_sdk.paste import paste
-from faceprotect_sdk.tone import monochrome
+from faceprotect_engines.recipes.plan import Region
+from faceprotect_sdk.face.align import CANONICAL_POINTS, aligned_crop, misfit, tilt
+from faceprotect_sdk.face.covered import features
+from faceprotect_sdk.face.mask import face_mask
+from faceprotect_sdk.face.paste import paste
+from faceprotect_sdk.judging import undoing
+from faceprotect_sdk.photo.tone import monochrome
 
 REGIONS = {
     "ordinary": {},
@@ -81,7 +81,10 @@ def png(picture: NDArray[np.uint8], mode: str, **options: Any) -> dict[str, str]
     image = Image.fromarray(picture).convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", **options)
-    return {"file": base64.b64encode(buffer.getvalue()).decode(), "pixels": hashlib.sha256(np.asarray(image.convert("RGBA")).tobytes()).hexdigest()}
+    return {
+        "file": base64.b64encode(buffer.getvalue()).decode(),
+        "pixels": hashlib.sha256(np.asarray(image.convert("RGBA")).tobytes()).hexdigest(),
+    }
 
 
 def main() -> None:
@@ -94,13 +97,18 @@ def main() -> None:
     document = {
         "mask": {name: probes(face_mask(_region(region))) for name, region in REGIONS.items()},
         "resized": {
-            f"{width}x{height}": probes(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR).transpose(2, 0, 1))
+            f"{width}x{height}": probes(
+                cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR).transpose(2, 0, 1)
+            )
             for width, height, area in SIZES
         },
         "places": {
             name: {
-                "points": points(*place).tolist(), "tilt": tilt(points(*place)), "misfit": misfit(points(*place) + [[1, 0], [0, 2], [0, 0], [0, 0], [0, 0]]),
-                "crop": probes(aligned_crop(picture, points(*place)) * 255), "pasted": probes(paste(picture, change, mask, points(*place))),
+                "points": points(*place).tolist(),
+                "tilt": tilt(points(*place)),
+                "misfit": misfit(points(*place) + np.array([[1, 0], [0, 2], [0, 0], [0, 0], [0, 0]])),
+                "crop": probes(aligned_crop(picture, points(*place)) * 255),
+                "pasted": probes(paste(picture, change, mask, points(*place))),
             }
             for name, place in PLACES.items()
         },
@@ -108,20 +116,34 @@ def main() -> None:
         "undone": {"apart": undoing.share(crop, change, mask), "same": undoing.share(crop, -0.1 * crop[0], mask)},
         "monochrome": {"colour": monochrome(picture), "grey": monochrome(np.repeat(picture[..., :1], 3, 2))},
         "jpeg": {
-            "444": jpeg(small, quality=90, subsampling=0), "422": jpeg(small, quality=80, subsampling=1),
-            "420": jpeg(small, quality=90, subsampling=2), "420 progressive": jpeg(small, quality=75, subsampling=2, progressive=True),
-            "444 progressive": jpeg(small, quality=95, subsampling=0, progressive=True), "grey": jpeg(small, "L", quality=85),
-            "restarts": jpeg(small, quality=85, subsampling=2, restart_marker_blocks=1), "cmyk": jpeg(small, "CMYK", quality=90),
-            "RGB": jpeg(small, quality=90, keep_rgb=True), "poor": jpeg(small, quality=3), "narrow": jpeg(drawn(2, 50), quality=90),
+            "444": jpeg(small, quality=90, subsampling=0),
+            "422": jpeg(small, quality=80, subsampling=1),
+            "420": jpeg(small, quality=90, subsampling=2),
+            "420 progressive": jpeg(small, quality=75, subsampling=2, progressive=True),
+            "444 progressive": jpeg(small, quality=95, subsampling=0, progressive=True),
+            "grey": jpeg(small, "L", quality=85),
+            "restarts": jpeg(small, quality=85, subsampling=2, restart_marker_blocks=1),
+            "cmyk": jpeg(small, "CMYK", quality=90),
+            "RGB": jpeg(small, quality=90, keep_rgb=True),
+            "poor": jpeg(small, quality=3),
+            "narrow": jpeg(drawn(2, 50), quality=90),
         },
-        "png": {"palette": png(small, "P"), "bits": png(small, "1"), "grey": png(small, "L"), "grey alpha": png(small, "LA"), "alpha": png(small, "RGBA")},
+        "png": {
+            "palette": png(small, "P"),
+            "bits": png(small, "1"),
+            "grey": png(small, "L"),
+            "grey alpha": png(small, "LA"),
+            "alpha": png(small, "RGBA"),
+        },
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(document, indent=0, default=bool) + "\n")
 
 
 def _region(stated: dict[str, Any]) -> Region:
     spared = tuple(tuple(spot) for spot in stated.get("spared", ()))
-    return Region(**{key: tuple(value) if isinstance(value, list) else value for key, value in stated.items() if key != "spared"}, spared=spared)
+    return Region(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in stated.items() if key != "spared"}, spared=spared
+    )
 
 
 if __name__ == "__main__":
