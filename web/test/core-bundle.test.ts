@@ -22,7 +22,8 @@ const SHARED = text("the weights of both");
 async function manifest(name: string, fields: object = {}, gzip = false): Promise<Uint8Array> {
   const entry = async (path: string, bytes: Uint8Array) => ({ path, sha256: await sha256(bytes), bytes: bytes.length, ...(gzip ? { gzip } : {}) });
   const files = { graph: await entry("model.onnx", text(`graph of ${name}`)), "weights 0": await entry("shared.dat", SHARED) };
-  return text({ schema: 1, name, role: "step", files, inputs: [{ name: "x", dtype: "float32", shape: [1] }], outputs: [{ name: "y", dtype: "float32", shape: [1] }], weights: [], ...fields });
+  const tensor = (key: string) => [{ name: key, dtype: "float32", shape: [1] }];
+  return text({ schema: 1, name, role: "step", files, inputs: tensor("x"), outputs: tensor("y"), weights: [], ...fields });
 }
 
 /** The files of a bundle with the engines "one" and "two", which share a file. */

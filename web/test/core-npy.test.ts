@@ -34,8 +34,13 @@ test("arrays are read whatever their version, type and place in memory", () => {
 
 test("what is no such array is refused by name", () => {
   const good = npy("<f4", "(2,)", raw(Float32Array.of(1, 2)));
-  const refused = [good.slice(0, -1), good.slice(0, 8), Uint8Array.of(1, 2), npy("<f4", "(2,)", good, { fortran: "True" }), npy("|O", "(1,)", raw(Float32Array.of(1)))];
-  for (const bytes of refused) assert.throws(() => readNpy(bytes, "crop.npy"), (error: Error) => error instanceof BundleError && error.message.includes("crop.npy"));
+  const numbers = raw(Float32Array.of(1, 2));
+  const refused = [
+    good.slice(0, -1), good.slice(0, 8), Uint8Array.of(1, 2), npy("<f4", "(2,)", numbers, { fortran: "True" }), npy("|O", "(2,)", numbers),
+  ];
+  for (const bytes of refused) {
+    assert.throws(() => readNpy(bytes, "crop.npy"), (error: Error) => error instanceof BundleError && error.message.includes("crop.npy"));
+  }
 });
 
 const none = async () => new Uint8Array();

@@ -25,7 +25,8 @@ const oneCase = (name: string) => toy.cases.find((one) => one.name === name)!;
 
 function run(one: Case, options: { signal?: AbortSignal; onStep?: (step: Step) => void; deadline?: number; runs?: string[][]; arrays?: Arrays } = {}) {
   const engine = stepEngine(toy.directions.slice(0, 2), options.runs);
-  const joined = Array.from({ length: one.joined }, () => ({ name: "mine", engine: surrogateEngine(), reference: tensor(toy.directions[2], [1, 48]), limit: 0.4, origin: 0.95 }));
+  const mine = { name: "mine", engine: surrogateEngine(), reference: tensor(toy.directions[2], [1, 48]), limit: 0.4, origin: 0.95 };
+  const joined = Array.from({ length: one.joined }, () => mine);
   const given = Object.entries(one.arrays).map(([name, values]) => [name, tensor(values, name === "offset" ? IMAGE : [values.length])]);
   const arrays = { original: zeros(IMAGE), limit: tensor([0.5, 0.5]), ...Object.fromEntries(given), ...options.arrays };
   return runRecipe(parseRecipe(one.recipe), async () => engine, arrays, { seed: 5, joined, ...options });

@@ -17,14 +17,16 @@ export async function checkGolden(engine: Engine, read: Read): Promise<Record<st
   const { inputs = {}, outputs = {}, tolerance = TOLERANCE } = engine.manifest.golden;
   if (!Object.keys(outputs).length) return {};
   const feeds: Record<string, Tensor> = {};
-  for (const [name, recipe] of Object.entries(inputs)) feeds[name] = await goldenInput(recipe, inputOf(engine.manifest, name).dtype, `${engine.name}, ${name}`, read);
+  for (const [name, recipe] of Object.entries(inputs)) {
+    feeds[name] = await goldenInput(recipe, inputOf(engine.manifest, name).dtype, `${engine.name}, ${name}`, read);
+  }
   const found = await engine.run(feeds);
   const errors: Record<string, number> = {};
   for (const [name, expected] of Object.entries(outputs)) errors[name] = await goldenError(found[name], expected, `${engine.name}, ${name}`, read);
   const wrong = Object.entries(errors).find(([, error]) => !(error <= tolerance));
   if (wrong) {
-    const said = `engine '${engine.name}' on ${engine.device}: the output '${wrong[0]}' is off its golden value by ${wrong[1].toExponential(1)}, allowed are ${tolerance}`;
-    throw new BundleError(said, engine.device === "webgpu" ? "Take the device 'wasm'" : "Pack the method again, or report it");
+    const said = `the output '${wrong[0]}' is off its golden value by ${wrong[1].toExponential(1)}, allowed are ${tolerance}`;
+    throw new BundleError(`engine '${engine.name}' on ${engine.device}: ${said}`, engine.device === "webgpu" ? "Take the device 'wasm'" : "Pack the method again, or report it");
   }
   return errors;
 }

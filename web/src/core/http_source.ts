@@ -10,7 +10,9 @@ export function httpSource(base: string | URL, request: typeof fetch = fetch): S
         signal?.throwIfAborted();
         throw new BundleError(`${address.href} could not be fetched: ${error instanceof Error ? error.message : error}`, "Is the server there?");
       });
-      if (!response.ok) throw new BundleError(`${address.href} could not be fetched: ${response.status} ${response.statusText}`, "Is the bundle complete there?");
+      if (!response.ok) {
+        throw new BundleError(`${address.href} could not be fetched: ${response.status} ${response.statusText}`, "Is the bundle complete there?");
+      }
       return await body(response, address.href, signal, onBytes);
     },
   };

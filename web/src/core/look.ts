@@ -33,7 +33,9 @@ export function lookerOf(setting: Setting, plan: ConstraintPlan, limit: Float32A
   let pulls: Float[] = [], through: Draw | undefined;
   return async (state, variable, draw, last) => {
     await breathe(options.signal);
-    const names = [plan.similarity, plan.penalty, ...Object.keys(stage.keep), ...(last ? [] : [stage.gradient]), ...(joined.length ? [stage.join!.difference] : [])];
+    const names = [plan.similarity, plan.penalty, ...Object.keys(stage.keep)];
+    if (!last) names.push(stage.gradient);
+    if (joined.length) names.push(stage.join!.difference);
     const feeds = { ...setting.feeds(variable, draw), ...weighed(setting, plan, state, pulls, through) };
     const outputs = await engine.run(feeds, setting.asked(names));
     const similarity = Array.from(outputs[plan.similarity].data, Number);

@@ -1,5 +1,5 @@
 import { RecipeError } from "./errors.ts";
-import type { Float } from "./tensors.ts";
+import { norm, type Float } from "./tensors.ts";
 
 /** One update: the next value of the variable, a new array. State is inside, moments are float32 (section 5.6). */
 export type Optimiser = (variable: Float, gradient: Float) => Float;
@@ -19,7 +19,10 @@ export function makeOptimiser(settings: OptimiserSettings, steps: number): Optim
   const known = OPTIONS[String(settings.name)];
   if (!known) throw new RecipeError(`there is no optimiser ${JSON.stringify(settings.name)}; choose one of: ${Object.keys(OPTIONS).join(", ")}`);
   const unknown = Object.keys(settings).find((key) => !["name", "learning_rate", "anneal", ...known.options].includes(key));
-  if (unknown) throw new RecipeError(`optimiser '${settings.name}' has no option '${unknown}'; it has: ${["learning_rate", "anneal", ...known.options].join(", ")}`);
+  if (unknown) {
+    const options = ["learning_rate", "anneal", ...known.options].join(", ");
+    throw new RecipeError(`optimiser '${settings.name}' has no option '${unknown}'; it has: ${options}`);
+  }
   const first = number("learning_rate", settings.learning_rate, (value) => value > 0);
   const part = settings.anneal === undefined ? 1 : number("anneal", settings.anneal, fraction);
   const update = known.make(settings);
@@ -59,7 +62,7 @@ function signMomentum(settings: { decay?: unknown; norm?: unknown }): Update {
   if (order !== "l1" && order !== "l2") throw new RecipeError(`optimiser option norm is ${JSON.stringify(order)}; give 'l1' or 'l2'`);
   let momentum: Float32Array | undefined;
   return (x, g, rate) => {
-    const length = order === "l1" ? g.reduce((sum, value) => sum + Math.abs(value), 0) : Math.sqrt(g.reduce((sum, value) => sum + value * value, 0));
+    const length = order === "l1" ? g.reduce((sum, value) => sum + Math.abs(value), 0) : norm(g);
     const direction = g.map((value) => (length > 0 ? value / length : 0));
     momentum = momentum ? momentum.map((value, i) => Math.fround(decay * value) + direction[i]) : direction;
     return x.map((value, i) => value - Math.fround(rate) * Math.sign(momentum![i]));

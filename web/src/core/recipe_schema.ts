@@ -65,7 +65,9 @@ export interface Recipe {
 
 const SCHEMA = 2;
 const MAP_FIELDS = ["kind", "description", "engine", "inputs", "outputs", "within"];
-const DESCEND_FIELDS = ["kind", "description", "engine", "variable", "inputs", "optimiser", "steps", "start_std", "draws", "constraint", "join", "keep", "until", "bounds"];
+const DESCEND_FIELDS = [
+  "kind", "description", "engine", "variable", "inputs", "optimiser", "steps", "start_std", "draws", "constraint", "join", "keep", "until", "bounds",
+];
 
 /** The recipe of a document of JSON, with other values for parameters that it has; raises `RecipeError` saying which field is wrong. */
 export function parseRecipe(given: unknown, parameters: Readonly<Record<string, number>> = {}): Recipe {

@@ -17,6 +17,8 @@ export interface SearchRequest {
   /** Similarities at the start where they are not 1: with a decoy. */
   readonly origins?: Readonly<Record<string, number>>;
   readonly budget: number;
+  /** Other values for parameters that the recipe has, `steps` for one. */
+  readonly parameters?: Readonly<Record<string, number>>;
   readonly seed: bigint | number;
   /** Name of the decoy to move towards, for engines that have learnt it; and of the look. */
   readonly decoy?: string;
@@ -41,8 +43,8 @@ const NOT_IN_USE = 2;
 /** Runs a bundle's recipe on a face; it opens the engines that it needs. What it gives the recipe is section 3.5; no method is known here. */
 export async function searchFace(bundle: Bundle, request: SearchRequest): Promise<SearchResult> {
   const joined = await joinedOf(bundle, request);
-  const parameters: Record<string, number> = "budget" in bundle.recipe.parameters ? { budget: budgetOf(bundle.recipe, request.budget, joined.length) } : {};
-  const recipe = parseRecipe(bundle.recipe.document, parameters);
+  const budget: Record<string, number> = "budget" in bundle.recipe.parameters ? { budget: budgetOf(bundle.recipe, request.budget, joined.length) } : {};
+  const recipe = parseRecipe(bundle.recipe.document, { ...bundle.recipe.parameters, ...request.parameters, ...budget });
   const arrays = {
     ...faceArrays(bundle, request),
     ...wished(bundle, "goal", request.decoy ?? "dodge"),

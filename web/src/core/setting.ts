@@ -67,13 +67,14 @@ export function settingOf(plan: DescentPlan): Setting {
   const start = bounded(floats(given, stage.array, (said) => new RecipeError(`${where}: ${said}`)));
   const [size, channels] = drawnSize(plan);
   const cotangent = stage.join?.cotangent ?? "image_cotangent";
-  const pulled = engine.manifest.inputs.some(({ name }) => name === cotangent) ? { [cotangent]: zeros(fixedShape(engine.manifest, cotangent)) } : {};
+  const takesPull = engine.manifest.inputs.some(({ name }) => name === cotangent);
+  const pulled = takesPull ? { [cotangent]: zeros(fixedShape(engine.manifest, cotangent)) } : {};
   return {
     ...plan, where, constant, start, bounded,
     nudged: stage.startStd ? bounded(noisy(start, stage.startStd, plan.stream)) : start,
     draw: (step) => stage.draws && drawOf(stage.draws.settings, size, channels, plan.stream, step),
     plain: stage.draws && identityDraw(size, channels),
-    asked: (names) => engine.manifest.outputs.filter(({ name, shape }) => names.includes(name) || shape.every((size) => size === 1) && shape.length <= 1).map(({ name }) => name),
+    asked: (names) => engine.manifest.outputs.filter((output) => names.includes(output.name) || isScalar(output.shape)).map(({ name }) => name),
     feeds: (variable, draw) => ({ ...pulled, ...constant, [stage.variable]: variable, ...(draw && drawnFeeds(stage, draw)) }),
     late: () => performance.now() > (plan.options.deadline ?? Infinity),
   };
@@ -83,12 +84,17 @@ export function settingOf(plan: DescentPlan): Setting {
 function checkEngine({ stage, engine, joined }: DescentPlan, where: string): void {
   const { constraint, join } = stage;
   inputOf(engine.manifest, stage.variable);
-  const outputs = [stage.gradient, ...Object.keys(stage.keep), ...Object.keys(stage.until), ...(constraint ? [constraint.similarity, constraint.penalty] : [])];
+  const judged = constraint ? [constraint.similarity, constraint.penalty] : [];
+  const outputs = [stage.gradient, ...Object.keys(stage.keep), ...Object.keys(stage.until), ...judged];
   for (const name of outputs) outputOf(engine.manifest, name);
   if (!joined.length) return;
   if (!join || !constraint) throw new RecipeError(`${where}: recognisers that join need a constraint and "join" in the stage`);
   outputOf(engine.manifest, join.difference);
   inputOf(engine.manifest, join.cotangent);
+}
+
+function isScalar(shape: readonly (number | null)[]): boolean {
+  return shape.length <= 1 && shape.every((size) => size === 1);
 }
 
 function noisy(start: Float, deviation: number, stream: Stream): Float {
