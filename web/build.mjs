@@ -6,7 +6,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -22,6 +22,16 @@ const WASM_FILES = [
   "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs", "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
   "@jsquash/webp/codec/dec/webp_dec.wasm", "@jsquash/webp/codec/enc/webp_enc.wasm",
 ];
+/** Terms of what is built in and copied; ONNX Runtime's package holds no file of its own. */
+const LICENCES = { "libwebp": "@jsquash/webp/codec/LICENSE.codec.md", "@jsquash/webp": "@jsquash/webp/LICENSE" };
+const MIT = `Copyright (c) Microsoft Corporation. MIT License: permission is hereby granted, free of charge, to any person obtaining a copy of this
+software and associated documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+Software is furnished to do so, subject to the following conditions: The above copyright notice and this permission notice shall be included
+in all copies or substantial portions of the Software. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
+INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.`;
 const PLAIN_FILES = ["index.html", "style.css", "icon.svg", "manifest.webmanifest"];
 
 const common = {
@@ -37,7 +47,7 @@ export async function buildPage(out = INSTALLED, engine = join(PAGE, "engine.ts"
     entryPoints: { page: join(PAGE, "main.ts"), worker: join(PAGE, "worker.ts"), painter: join(PAGE, "painter.ts"), ...further },
   });
   for (const name of PLAIN_FILES) await copyFile(join(PAGE, name), join(out, name));
-  await copyWasm(out);
+  await copyRuntime(out);
   const files = (await readdir(out)).sort();
   await build({
     ...common, format: "iife", entryPoints: [join(PAGE, "sw.ts")], outfile: join(out, "sw.js"),
@@ -58,7 +68,7 @@ export async function buildLibrary() {
 export async function buildBrowser(out) {
   await emptied(out);
   await build({ ...common, outfile: join(out, "faceprotect.js"), entryPoints: [join(SOURCE, "index.ts")] });
-  await copyWasm(out);
+  await copyRuntime(out);
 }
 
 async function emptied(folder) {
@@ -66,8 +76,11 @@ async function emptied(folder) {
   await mkdir(folder, { recursive: true });
 }
 
-async function copyWasm(folder) {
+async function copyRuntime(folder) {
   for (const path of WASM_FILES) await copyFile(join(PACKAGES, path), join(folder, basename(path)));
+  const terms = [`onnxruntime-web\n\n${MIT}`];
+  for (const [name, path] of Object.entries(LICENCES)) terms.push(`${name}\n\n${(await readFile(join(PACKAGES, path), "utf8")).trim()}`);
+  await writeFile(join(folder, "LICENSES.txt"), `${terms.join("\n\n----\n\n")}\n`);
 }
 
 function inPlaceOf(name, file) {

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
@@ -96,6 +96,15 @@ export async function opened(context: BrowserContext, address: string): Promise<
   });
   await page.goto(address);
   return { page, requests, complaints, longTasks: () => page.evaluate(() => (window as unknown as { long: number[] }).long) };
+}
+
+/** The longest task of the main thread may take this many ms. It is a wall time, so nothing follows from it where others keep the cores. */
+const HELD_MS = 100;
+
+/** What is wrong with the tab's longest task; empty where it is short, or the machine too busy to tell. */
+export async function held(tab: Watched): Promise<string> {
+  const longest = Math.max(0, ...(await tab.longTasks()));
+  return longest <= HELD_MS || loadavg()[0] > 2 * cpus().length ? "" : `a task of ${longest} ms on the main thread`;
 }
 
 /** Waits until the page has opened its bundle, or said why not. */
