@@ -1,12 +1,42 @@
-"""Sockets that refuse, for every test."""
+"""Sockets that refuse, and cores of its own for every worker."""
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterator
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 import faceprotect_engines.telemetry  # noqa: F401 - before any test imports ONNX Runtime
+from faceprotect_engines.backends.cpu_count import available_cores
+
+_PINS = hasattr(os, "sched_setaffinity")  # Linux
+_ALL = os.sched_getaffinity(0) if _PINS else set()
+
+
+def pytest_configure() -> None:
+    """Each worker keeps to its share of the cores, for ONNX Runtime's threads spin: on the cores of others they take half as much again."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if _PINS and workers > 1:
+        number, each = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")), max(1, available_cores() // workers)
+        cores = sorted(_ALL)
+        own = {cores[(number * each + k) % len(cores)] for k in range(each)}
+        os.sched_setaffinity(0, own)
+        threadpool_limits(len(own), "blas")  # NumPy was imported when there were more
+
+
+@pytest.fixture
+def every_core() -> Iterator[None]:
+    """For a test of threads: all the cores that the workers share."""
+    if not _PINS:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _ALL)
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(autouse=True)
