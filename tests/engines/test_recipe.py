@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recipe_bench import DRAWS, RECIPE, Bench, changed, directions
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 from toy_models import IMAGE
 
 from faceprotect_engines import Engine, Progress, RecipeError, run_recipe
@@ -156,22 +156,19 @@ def test_where_nothing_passes_the_whole_budget_is_used(bench: Bench, share: floa
     assert [row["clean"] for row in fitted.trace[-2:]] == [True, True]
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_numpy_multiplies_in_one_thread_while_a_descent_runs(bench: Bench) -> None:
     """Its threads would spin on the cores of the engine's next run; afterwards there are as many as before."""
 
     def threads(_: object = None) -> set[int]:
         return {int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"}
 
-    during = list[set[int]]()
-    with threadpool_limits(2, "blas"):
-        before = threads()
-        if before != {2}:
-            pytest.skip("this NumPy has no BLAS library whose threads can be set")
-        bench.run(changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads()))
-        with ThreadPoolExecutor(1) as elsewhere:
-            elsewhere.submit(bench.run, changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads())).result()
-        assert during == [{1}] * 4, "in the main thread as in another"
-        assert threads() == before
+    before, during = threads(), list[set[int]]()
+    bench.run(changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads()))
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(bench.run, changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads())).result()
+    assert during == [{1}] * 4, "in the main thread as in another"
+    assert threads() == before
 
 
 def test_only_clean_steps_decide(bench: Bench) -> None:
