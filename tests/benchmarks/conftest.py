@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime  # noqa: F401 - with the next two, here instead of in each of the processes that a benchmark forks
 import pytest
+import torch  # noqa: F401
+import torchmetrics.functional.image  # noqa: F401
 import toy_zoo
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper

@@ -37,8 +37,9 @@ def test_broken_files_end_as_bad_input_or_as_photos(zoo: Path, tmp_path: Path) -
 
 
 def test_a_batch_survives_being_killed(zoo: Path, tmp_path: Path) -> None:
-    document = _run(kills, zoo, tmp_path, "--kills", "6", "--photos", "3")
-    assert sum(document["ended"].values()) == 6
+    """Each signal at least once; the last of five kills comes while weights are being put into an empty cache."""
+    document = _run(kills, zoo, tmp_path, "--kills", "5", "--photos", "2")
+    assert sum(document["ended"].values()) == 5
 
 
 def test_every_source_is_a_file_that_is_read_or_refused_by_its_kind(tmp_path: Path) -> None:

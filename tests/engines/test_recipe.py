@@ -156,6 +156,7 @@ def test_where_nothing_passes_the_whole_budget_is_used(bench: Bench, share: floa
     assert [row["clean"] for row in fitted.trace[-2:]] == [True, True]
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_numpy_multiplies_in_one_thread_while_a_descent_runs(bench: Bench) -> None:
     """Its threads would spin on the cores of the engine's next run; afterwards there are as many as before."""
 
@@ -163,8 +164,6 @@ def test_numpy_multiplies_in_one_thread_while_a_descent_runs(bench: Bench) -> No
         return {int(library["num_threads"]) for library in threadpool_info() if library["user_api"] == "blas"}
 
     before, during = threads(), list[set[int]]()
-    if before in (set(), {1}):
-        pytest.skip("this NumPy has no BLAS library whose threads can be set, or there is one core")
     bench.run(changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads()))
     with ThreadPoolExecutor(1) as elsewhere:
         elsewhere.submit(bench.run, changed(draws=DRAWS, steps=2), progress=lambda _: during.append(threads())).result()

@@ -70,6 +70,7 @@ def test_a_bundle_gives_the_bytes_that_the_method_gives(bundle: Path, store: Sto
     assert found[0] == found[1]
 
 
+@pytest.mark.usefixtures("every_core")
 def test_the_packed_run_is_found_again_with_any_number_of_threads(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for threads in ("1", "2"):
         code, rows = findings(capsys, bundle, "--threads", threads)

@@ -251,6 +251,7 @@ def test_photos_are_taken_as_they_are_wanted_and_leaving_early_cancels(protector
         protector.map([pixels], workers=0)
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_overlapping_blocks_leave_the_process_as_it_was() -> None:
     """Those that begin first end first: the second must neither lose the limit with the first nor leave it for good."""
 
