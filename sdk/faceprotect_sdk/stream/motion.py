@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceprotect_sdk.face.align import CANONICAL_POINTS, Matrix, Points, crop_transform, invert, similarity_transform
+from faceprotect_sdk.stream.settings import Order
 
 #: Longest side of the picture in which points are followed.
 SIDE = 320
@@ -45,14 +46,15 @@ class Small:
     scale: NDArray[np.float64]
 
     @classmethod
-    def of(cls, frame: NDArray[np.uint8]) -> Small:
-        """``frame``: uint8 [H, W, 3]; the order of its channels hardly matters here."""
+    def of(cls, frame: NDArray[np.uint8], order: Order = "bgr") -> Small:
+        """``frame``: uint8 [H, W, 3], whose channels come in this order."""
         import cv2
 
+        to_grey = cv2.COLOR_BGR2GRAY if order == "bgr" else cv2.COLOR_RGB2GRAY
         height, width = frame.shape[:2]
         ratio = min(SIDE / max(height, width), 1.0)
         size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-        grey = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+        grey = cv2.cvtColor(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), to_grey)
         thumbnail = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
         contrast = cv2.addWeighted(grey, 1.0, cv2.blur(grey, (31, 31)), -1.0, 128.0)
         return cls(np.asarray(contrast, np.uint8), thumbnail - thumbnail.mean(), np.array([size[0] / width, size[1] / height]))

@@ -137,7 +137,7 @@ class Stream:
             raise UsageError("this stream is closed", hint="Open another: Stream(...)")
         frames_only(frame)
         self._index += 1
-        small = Small.of(frame)
+        small = Small.of(frame, self.settings.channel_order)
         self._follow(small, frame.shape[:2])
         self._take(small)
         self._ask_for_look(frame, small)
