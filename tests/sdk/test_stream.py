@@ -130,6 +130,15 @@ def test_a_face_is_blurred_until_it_is_protected_and_the_frame_until_somebody_lo
     assert drawn.shape == original.shape
 
 
+def test_below_a_blur_that_fades_the_change_is_whole(made: Made) -> None:
+    stream, _ = made(still=True, fade=8, refresh_every=1000)
+    original = frame(0, still=True)
+    settled(stream, original, lambda: statuses(stream) == ["fading"])
+    (face,) = stream._faces.values()
+    assert [share for share, _ in face.layers(stream._index, stream.settings)] == [1.0]
+    assert 0 < face.bare(stream._index, stream.settings) < 1
+
+
 def test_the_blur_of_a_face_leaves_the_rest(made: Made) -> None:
     stream, known = made(still=True, synchronous=True)
     known.doubt = "matched"

@@ -125,10 +125,12 @@ class Followed:
             self.began = index - settings.fade if at_once else index
 
     def layers(self, index: int, settings: StreamSettings) -> Iterator[tuple[float, Layer]]:
-        """What lies on the face, each with its share."""
+        """What lies on the face, each with its share. The first one lies there in full from the beginning where a blur fades above it."""
         share = self._share(index, settings)
         if self.lost_at is not None:
             return
+        if self.before is None and settings.unprotected == "blur":
+            share = 1.0
         if self.before is not None:
             yield 1 - share, self.before
         if self.shown is not None:
