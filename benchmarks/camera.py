@@ -178,7 +178,7 @@ def measure_clip(
             last = min(steady + fresh, frames)
             anew = [afresh(shot, still, pool) for shot in shots[steady:last]]
             mask = still._work._parts.method.mask
-            row["flicker"] = {"stream": round(flicker(shots[steady:], drawn[steady:], mask), 3)}
+            row["flicker"] = {"stream": round(flicker(shots[steady:last], drawn[steady:last], mask), 3)}
             row["flicker"]["afresh"] = round(flicker(shots[steady:last], anew, mask), 3)
             apart = lags(shots, followed, delay + refresh)
             row["lag_px"] = {f"p{part}": round(float(np.percentile(apart or [np.nan], part)), 2) for part in (50, 95)}
@@ -269,7 +269,7 @@ def _settle(stream: Stream, shot: Shot, faces: int) -> None:
 @click.option("--frames", type=click.IntRange(20), default=75, show_default=True, help="Of each clip.")
 @click.option("--delay", type=click.IntRange(0), default=12, show_default=True, help="Frames that a refresh takes.")
 @click.option("--refresh", type=click.IntRange(1), default=15, show_default=True, help="Frames between two refreshes.")
-@click.option("--fresh", type=click.IntRange(3), default=12, show_default=True, help="Frames of each clip on which `fast` is tried afresh.")
+@click.option("--fresh", type=click.IntRange(3), default=18, show_default=True, help="Frames of each clip on which flicker is measured.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="Of each run for latency.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", type=click.Choice(["protection", "latency"]))
