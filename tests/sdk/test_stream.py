@@ -14,6 +14,8 @@ from stream_clip import Known, frame, pose
 
 from faceprotect_engines.store import Store
 from faceprotect_sdk import EnginePool, Stream, StreamSettings, UsageError
+from faceprotect_sdk.face.align import similarity_transform
+from faceprotect_sdk.stream import motion
 from faceprotect_sdk.stream.followed import at
 from faceprotect_sdk.stream.layer import crop_to_frame, region_at
 from faceprotect_sdk.stream.motion import Small
@@ -98,6 +100,13 @@ def test_a_change_goes_along_with_the_face(made: Made) -> None:
         belongs = at(crop_to_frame(at(pose(index), stream_clip.POINTS)), corners)
         worst = max(worst, float(np.linalg.norm(lies - belongs, axis=1).max()))
     assert worst < 1.0
+
+
+def test_a_fit_in_complex_numbers_is_the_fit() -> None:
+    generator = np.random.default_rng(0)
+    source = generator.random((30, 2)) * 100
+    target = at(pose(20), source) + generator.standard_normal((30, 2))
+    np.testing.assert_allclose(motion._similarity(source, target), similarity_transform(source, target), atol=1e-9)
 
 
 def test_no_frame_waits_for_the_networks_and_the_newest_crop_is_taken(made: Made) -> None:

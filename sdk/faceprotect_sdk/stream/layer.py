@@ -82,7 +82,7 @@ def add(frame: Frame, change: NDArray[np.float32], place: Matrix) -> None:
         frame[region.rows, region.cols] = cv2.add(patch, warped(change, region), dtype=cv2.CV_8U)
 
 
-def mix(frame: Frame, place: Matrix, layers: list[tuple[float, Layer]], moved: Matrix) -> None:
+def mix(frame: Frame, layers: list[tuple[float, Layer]], moved: Matrix) -> None:
     """Add several changes, each by its share. ``moved``: matrix [3, 3] of how the face went since it was first seen."""
     for share, layer in layers:
         if share > 0:

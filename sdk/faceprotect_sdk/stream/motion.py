@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceprotect_sdk.face.align import CANONICAL_POINTS, Matrix, Points, crop_transform, invert, similarity_transform
+from faceprotect_sdk.face.align import CANONICAL_POINTS, Matrix, Points, crop_transform, invert
 from faceprotect_sdk.stream.settings import Order
 
 #: Longest side of the picture in which points are followed.
@@ -98,7 +98,7 @@ def _fitted(source: Points, target: Points, scale: float) -> Matrix | None:
     """Least squares over the points that agree; None where half of them do not, or where no face moves like that in one frame."""
     kept = np.ones(len(source), bool)
     for _ in range(3):
-        transform = similarity_transform(source[kept], target[kept])
+        transform = _similarity(source[kept], target[kept])
         missed = np.linalg.norm(source @ transform[:, :2].T + transform[:, 2] - target, axis=1) * scale
         limit = max(_OUTLIER * float(np.median(missed)), _NEAR)
         if (missed <= limit).sum() < _FEWEST // 2:
@@ -108,3 +108,16 @@ def _fitted(source: Points, target: Points, scale: float) -> Matrix | None:
     turn = abs(float(np.arctan2(transform[1, 0], transform[0, 0])))
     plausible = 1 / _GROWTH < growth < _GROWTH and turn < _TURN and float(np.median(missed)) < _LOOSE
     return transform if plausible else None
+
+
+def _similarity(source: Points, target: Points) -> Matrix:
+    """``align.similarity_transform`` in complex numbers, in which a product is a turn and a scale: no frame has the time for more."""
+    s, t = source @ _COMPLEX, target @ _COMPLEX
+    s_mean, t_mean = s.mean(), t.mean()
+    s, t = s - s_mean, t - t_mean
+    factor = np.vdot(s, t) / max(np.vdot(s, s).real, 1e-12)
+    offset = t_mean - factor * s_mean
+    return np.array([[factor.real, -factor.imag, offset.real], [factor.imag, factor.real, offset.imag]])
+
+
+_COMPLEX = np.array([1, 1j])

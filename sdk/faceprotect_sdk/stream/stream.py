@@ -237,11 +237,12 @@ class Stream:
         blur = settings.unprotected == "blur"
         for face in self._faces.values():
             face.step(index, settings)
-            mix(drawn, face.place, list(face.layers(index, settings)), face.moved)
+            mix(drawn, list(face.layers(index, settings)), face.moved)
         if blur and (self._looked is None or self._crowd):
             self._covered += 1
             cover_all(drawn)
         elif blur:
             for face in self._faces.values():
-                cover(drawn, frame, face.place, face.bare(index, settings))
+                if (bare := face.bare(index, settings)) > 0:
+                    cover(drawn, frame, face.place, bare)
         return drawn
