@@ -85,12 +85,16 @@ def test_what_cannot_be_read_or_written_is_refused(
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
     for words, code, message in (
         (("--source", tmp_path / "none.mp4", "--out", tmp_path / "o.avi"), 4, "no such video file"),
         (("--source", text, "--out", tmp_path / "o.avi"), 4, "not a video"),
         (("--source", video, "--out", there), 2, "--force"),
         (("--source", video, "--out", tmp_path / "o.gif"), 2, "Name it"),
         (("--source", video, "--out", "-", "--json"), 2, "leave out --json"),
+        (("--source", video, "--out", "window"), 2, "no screen"),
         (("--source", video, "--out", "virtual"), 2, "pip install pyvirtualcam"),
         (("--source", video, "--out", tmp_path / "o.avi", "--method", "none"), 2, "no method 'none'"),
         (("--source", video, "--out", tmp_path / "o.avi", "--strength", "huge"), 2, "no strength 'huge'"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -22,6 +24,8 @@ CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv"
 FPS = 30.0
 _MOST_FPS = 240.0
 _QUIT = (ord("q"), 27)
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+_NO_SCREEN = "there is no screen that a window could open on. Write a file: --out FILE.mp4"
 
 
 class Source:
@@ -34,10 +38,11 @@ class Source:
         self.name, self.live = name, name.isdecimal()
         if not self.live and not Path(name).is_file():
             raise UnreadableInput(f"{name}: no such video file. Name one, or a camera by its number: 0")
-        self._capture = cv2.VideoCapture(int(name) if self.live else name)
-        if self.live:
-            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in the camera's queue is late already
-        self._first = self._read() if self._capture.isOpened() else None
+        with _quietly():
+            self._capture = cv2.VideoCapture(int(name) if self.live else name)
+            if self.live:
+                self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what waits in the camera's queue is late already
+            self._first = self._read() if self._capture.isOpened() else None
         if self._first is None:
             self._capture.release()
             what = f"camera {name} gives no picture" if self.live else f"{name}: not a video that OpenCV reads"
@@ -64,6 +69,18 @@ class Source:
     def _read(self) -> Frame | None:
         there, frame = self._capture.read()
         return np.asarray(frame, np.uint8) if there else None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """OpenCV tells of each way in which it could not open something: one sentence of ours says it."""
+    logging = importlib.import_module("cv2").utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
 
 
 class Sink(Protocol):
@@ -94,6 +111,8 @@ def check_out(out: str, *, force: bool = False) -> None:
     """Raise OutputError or UsageError for an output that is refused before anything is opened."""
     if out == "-" and sys.stdout.isatty():
         raise UsageError("the frames would be printed on the terminal. Send them on: | ffmpeg ..., or name a file: --out FILE.mp4")
+    if out == "window" and sys.platform.startswith("linux") and not any(os.environ.get(name) for name in _SCREENS):
+        raise UsageError(_NO_SCREEN)  # Qt would end the whole process
     if out in ("-", "window", "virtual"):
         return
     path = Path(out)
@@ -161,7 +180,7 @@ class _Window:
         try:
             cv2.namedWindow(self._TITLE)
         except cv2.error as error:
-            raise UsageError("there is no screen that a window could open on. Write a file: --out FILE.mp4") from error
+            raise UsageError(_NO_SCREEN) from error
 
     def send(self, frame: Frame) -> bool:
         import cv2
