@@ -10,7 +10,7 @@ import pytest
 import report
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("docs", "benchmarks", "weights", "examples", "engines", "sdk", "export", "tests")
+FOLDERS = ("docs", "benchmarks", "weights", "examples", "engines", "sdk", "export", "tests", "web/example")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 #: Of the README, code and tables included.
 WORDS = 600

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from faceprotect_sdk.protector import Protector
     from faceprotect_sdk.result import CheckResult, FaceCheck, FaceResult, ProtectResult, Verdict
     from faceprotect_sdk.settings import Settings
+    from faceprotect_sdk.stream.settings import StreamSettings
+    from faceprotect_sdk.stream.stream import Stream
 
 __all__ = [
     "AlreadyProtected",
@@ -60,6 +62,8 @@ __all__ = [
     "RecogniserError",
     "Settings",
     "Strength",
+    "Stream",
+    "StreamSettings",
     "UnreadableInput",
     "UsageError",
     "Verdict",
@@ -77,6 +81,8 @@ _HOME = {
     "Quality": "judging.quality",
     "Settings": "settings",
     "Strength": "methods.base",
+    "Stream": "stream.stream",
+    "StreamSettings": "stream.settings",
     **dict.fromkeys(("CheckResult", "FaceCheck", "FaceResult", "ProtectResult", "Verdict"), "result"),
     **dict.fromkeys(
         (

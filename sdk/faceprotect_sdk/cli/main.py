@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from faceprotect_sdk import __version__
+from faceprotect_sdk.cli.camera import camera
 from faceprotect_sdk.cli.engines import benchmark, doctor, engines
 from faceprotect_sdk.cli.help import GroupedCommand
 from faceprotect_sdk.cli.options import FILE, device_options, faces_option, json_option, panel_options, quiet_option, settings_of
@@ -88,7 +89,7 @@ def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | N
     raise SystemExit(int(worst(codes)))
 
 
-for _command in (protect, web, pack, engines, benchmark, doctor):
+for _command in (protect, web, camera, pack, engines, benchmark, doctor):
     cli.add_command(_command)
 for _point in entry_points(group="faceprotect_sdk.commands"):  # of the floor above, which this one does not import
     cli.add_command(_point.load())
