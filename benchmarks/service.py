@@ -4,11 +4,12 @@
 
 ``faceprotect-sdk serve`` runs with the method ``fast`` and the fewest engines that ship. Each client uploads a photo of its own, and comes
 back for as long as it is told to.
-Beside them: clients that send a byte now and then or never end their headers, small PNGs of 1.6 gigapixels, and bodies of 100 MB. In the
-middle one process is killed outright. Demanded: every client gets one answer, which holds the sha256 of what it sent; every photo that
-comes differs from what was sent, has the digest that its facts name, and bears the mark; hostile clients get 4xx or are closed; memory stays
-within its bound; no file holds a photo: neither is one left in the folder that the service ran in or in that for temporary files, nor is
-any opened for writing but in the cache, as ``strace`` sees it, where there is one. Exits with 1 where something else came about.
+Beside them: clients that send a byte now and then or never end their headers, small PNGs of 1.6 gigapixels, and bodies of 100 MB. In
+the middle one process is killed outright. Demanded: every client gets one answer, which holds the sha256 of what it sent; every photo
+that comes differs from what was sent, has the digest that its facts name, and bears the mark; hostile clients get 4xx or are closed;
+memory stays within its bound; no file holds a photo: neither is one left in the folder that the service ran in or in that for temporary
+files, nor is any opened for writing but in the cache, as ``strace`` sees it, where there is one. Exits with 1 where something else came
+about.
 """
 
 from __future__ import annotations
@@ -306,6 +307,13 @@ def percentile(seconds: list[float], part: float) -> float:
 def main(uploads: int, jobs: int, side: int, memory_mb: int, photo: Path | None, zoo: Path | None, out: Path, **settings: Any) -> None:
     """Let a storm loose on the service, and say what went wrong."""
     picture = astronaut(side) if photo is None else Image.open(photo).convert("RGB")
+    facts = {
+        "schema": 1,
+        "command": command_line(),
+        **environment(jobs),
+        "uploads": uploads,
+        "photo": f"{picture.width} x {picture.height}",
+    }
     found, over = Found(), threading.Event()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -327,13 +335,6 @@ def main(uploads: int, jobs: int, side: int, memory_mb: int, photo: Path | None,
         found.faults.append(f"{len(found.seconds)} answers for {uploads} uploads, {found.statuses['200 protected']} of them photos")
     if found.peak > memory_mb * 2**20:
         found.faults.append(f"{found.peak >> 20} MB of memory")
-    facts = {
-        "schema": 1,
-        "command": command_line(),
-        **environment(jobs),
-        "uploads": uploads,
-        "photo": f"{picture.width} x {picture.height}",
-    }
     measured = {
         "seconds": round(took, 1),
         "requests_with_those_told_to_come_back": found.tries,
