@@ -25,6 +25,7 @@ __all__ = [
     "ReportError",
     "UnreadableInput",
     "UsageError",
+    "WorkerLost",
     "WriteError",
     "exit_code_of",
     "worst",
@@ -125,6 +126,13 @@ class Cancelled(FaceprotectError):
 
     code = "cancelled"
     exit_code = ExitCode.INTERRUPTED
+
+
+class WorkerLost(FaceprotectError):
+    """A process that worked on a photo has ended, killed from outside or by what it read; nothing was left half-written."""
+
+    code = "worker_lost"
+    exit_code = ExitCode.INTERNAL
 
 
 def worst(codes: Iterable[int]) -> ExitCode:

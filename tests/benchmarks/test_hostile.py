@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import fuzz
 import kills
+import service
 from harness.broken import BREAKERS, sources
 from harness.command import few_engines
 
@@ -40,6 +42,14 @@ def test_a_batch_survives_being_killed(zoo: Path, tmp_path: Path) -> None:
     """Each signal at least once; the last of five kills comes while weights are being put into an empty cache."""
     document = _run(kills, zoo, tmp_path, "--kills", "5", "--photos", "2")
     assert sum(document["ended"].values()) == 5
+
+
+@pytest.mark.skipif(find_spec("uvicorn") is None, reason="the extra [serve] is not installed")
+def test_the_service_survives_a_storm(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # of the sockets that refuse: this one speaks to a server on this machine
+    document = _run(service, zoo, tmp_path, "--uploads", "8", "--method", "latent", "--slow-seconds", "2")
+    assert document["answers"] == {"200 protected": 8}
+    assert document["hostile"]["bomb: 413 too_many_pixels"] == 8
 
 
 def test_every_source_is_a_file_that_is_read_or_refused_by_its_kind(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,38 @@ def test_only_weights_are_rounded_and_nothing_moves(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert (data[:3], data[-3:], data[19:-3]) == (b"abc", b"xyz", values[4:].tobytes())
     assert np.array_equal(np.frombuffer(data[3:19], "<f4"), web.rounded(values[:4]))
+
+
+def _config(text: str) -> dict[str, Any]:
+    """A config.pbtxt as far as ours go: top-level scalars, and inputs and outputs by name."""
+    found: dict[str, Any] = {"input": {}, "output": {}}
+    for line in text.splitlines():
+        tensor = re.fullmatch(r'(input|output) \{ name: "([\w-]+)" data_type: (TYPE_\w+) dims: \[ ([-\d, ]*) \] \}', line)
+        if tensor is not None:
+            found[tensor[1]][tensor[2]] = (tensor[3], [int(size) for size in tensor[4].split(",")])
+        else:
+            name, _, value = line.partition(": ")
+            found[name] = value.strip('"')
+    return found
+
+
+def test_a_triton_repository_says_of_every_graph_what_the_graph_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, types and shapes, against the graphs as plain ONNX Runtime opens them where Triton would."""
+    out = tmp_path / "models"
+    code, (document,), _ = run(capsys, "pack", "latent", "--triton", "-o", out, "--json")
+    assert code == 0
+    models = {path.parent.name for path in out.glob("*/config.pbtxt")}
+    assert models == set(document["engines"]) == {"face-detector", "face-encoder", "latent-decode", "toy-judge"}
+    assert {path.name for path in out.iterdir()} == models | {"TERMS.md"}, "what else were a folder, Triton would take for a model"
+    types = {"tensor(float)": "TYPE_FP32"}
+    for model in models:
+        config = _config((out / model / "config.pbtxt").read_text())
+        session = onnxruntime.InferenceSession(
+            str(out / model / "1" / config["default_model_filename"]), providers=["CPUExecutionProvider"]
+        )
+        assert (config["name"], config["backend"], config["max_batch_size"]) == (model, "onnxruntime", "0")
+        for side, tensors in (("input", session.get_inputs()), ("output", session.get_outputs())):
+            told = {one.name: (types[one.type], [size if isinstance(size, int) else -1 for size in one.shape]) for one in tensors}
+            assert config[side] == told
+        assert [path.name for path in (out / model).iterdir() if path.is_dir()] == ["1"]
+    assert run(capsys, "pack", "latent", "--triton", "-o", out)[0] == 2, "a folder that is there is left alone"

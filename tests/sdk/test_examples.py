@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import toy_zoo
 
+from faceprotect_engines.store import Store
 from faceprotect_sdk import Protector
 from faceprotect_sdk.photo.reading import load
 
@@ -55,3 +56,18 @@ def test_camera_on_a_file(protector: Protector, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "stills").iterdir()] == ["still_0000.png"]
     with pytest.raises(SystemExit):
         list(_example("camera").frames(str(tmp_path / "none.avi"), 1))
+
+
+def test_a_row_that_comes_again_makes_the_same_file(zoo: Path, store: Store, png: Path, tmp_path: Path) -> None:
+    """What Ray does with the rows of a worker that died; Ray itself is not needed for it."""
+    actor = _example("ray_bulk").Protect(
+        str(tmp_path / "out"), {"store": store, "method": "latent", "device": "cpu", "installed_judges": False}
+    )
+    row = {"input": str(png)}
+    (tmp_path / "out").mkdir()
+    first = actor(row)
+    assert first == {**row, "status": "protected", "output": str(tmp_path / "out" / "me_protected.png")}
+    data = Path(first["output"]).read_bytes()
+    assert actor(row) == first
+    assert Path(first["output"]).read_bytes() == data
+    assert actor({"input": str(tmp_path / "gone.png")})["status"] == "unreadable_input"

@@ -90,7 +90,7 @@ def pack(
         _copy_decoys(store.roots, made)
         document = {**recipe.document, "bundle": declared(search)}
         (made / FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (made / TERMS).write_text(_terms(recipe.name, terms, photo is None), encoding="utf-8")
+        (made / TERMS).write_text(terms_page(recipe.name, terms, photo is None), encoding="utf-8")
         report("conformance run")
         pixels = load(photo).rgb8() if photo else _astronaut()
         conformance.write(_observed(made, pool, pixels, strength_of(recipe, strength), conformance.SEEDS), pixels, made)
@@ -170,8 +170,8 @@ def _copy_decoys(roots: Sequence[Path], target: Path) -> None:
         shutil.copytree(found, target / decoy_faces.FOLDER)
 
 
-def _terms(method: str, terms: Sequence[Terms], ours: bool) -> str:
-    """``ours``: whether the photo of the conformance run is the one that ships."""
+def terms_page(method: str, terms: Sequence[Terms], ours: bool) -> str:
+    """Whose the numbers of a bundle are, as Markdown. ``ours``: whether the photo of the conformance run is the one that ships."""
     astronaut = "\n`conformance/photo.png` is scikit-image's astronaut (NASA, public domain).\n" if ours else ""
     rows = "\n".join(f"| {one.engine} | {one.origin} | {one.terms} |" for one in terms)
     return (

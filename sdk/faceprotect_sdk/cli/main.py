@@ -19,6 +19,7 @@ from faceprotect_sdk.cli.pack import pack
 from faceprotect_sdk.cli.progress import ProgressLine
 from faceprotect_sdk.cli.protect import protect
 from faceprotect_sdk.cli.report import guarded, show_check, show_faces, show_failure, unforeseen
+from faceprotect_sdk.cli.serve import serve
 from faceprotect_sdk.cli.signals import catch, exit_code_of_stop, stop_behind
 from faceprotect_sdk.cli.streams import prepare
 from faceprotect_sdk.cli.web import web
@@ -89,7 +90,7 @@ def faces(photos: tuple[Path, ...], as_json: bool, device: str, threads: int | N
     raise SystemExit(int(worst(codes)))
 
 
-for _command in (protect, web, camera, pack, engines, benchmark, doctor):
+for _command in (protect, web, serve, camera, pack, engines, benchmark, doctor):
     cli.add_command(_command)
 for _point in entry_points(group="faceprotect_sdk.commands"):  # of the floor above, which this one does not import
     cli.add_command(_point.load())

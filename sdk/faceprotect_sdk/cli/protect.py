@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from faceprotect_sdk.cli.help import option
 from faceprotect_sdk.cli.methods import MethodOption
 from faceprotect_sdk.cli.options import (
     FILE,
+    MACHINE,
     PLACE,
     NamesFormats,
     device_options,
@@ -23,11 +25,14 @@ from faceprotect_sdk.cli.options import (
     settings_of,
 )
 from faceprotect_sdk.cli.progress import ProgressLine
-from faceprotect_sdk.cli.report import emit, guarded, left_out_json, show_left_out, show_protect
+from faceprotect_sdk.cli.report import emit, left_out_json, show_done_before, show_left_out, show_protect
 from faceprotect_sdk.errors import UsageError, worst
 from faceprotect_sdk.methods import STRENGTHS
 from faceprotect_sdk.photo.formats import SUFFIXES
 from faceprotect_sdk.photo.write import Destination, for_several
+
+if TYPE_CHECKING:
+    from faceprotect_sdk.cli.batch import Done
 
 WRITTEN, HOW = "What is written, and where", "How the photo is changed"
 _FORMATS = ", ".join(f"{name} ({' '.join(suffixes)})" for name, suffixes in SUFFIXES.items())
@@ -62,6 +67,14 @@ Of several PHOTOS those that have been protected before, and outputs by their na
     "stderr).  [default: PHOTO_protected.EXT beside the photo; standard output for standard input]",
 )
 @option(WRITTEN, "-r", "--recursive", is_flag=True, help="Take the photos in folders among PHOTOS, and below.")
+@option(
+    WRITTEN,
+    "--manifest",
+    type=FILE,
+    metavar="FILE.jsonl",
+    help="Add a line of JSON for every photo to this file. A run with the same file passes over what is settled there and still lies where "
+    "it was written, and goes on from there, however the run before it ended.",
+)
 @option(WRITTEN, "--force", is_flag=True, help="Replace an output that exists.")
 @option(
     WRITTEN,
@@ -149,12 +162,33 @@ Of several PHOTOS those that have been protected before, and outputs by their na
 @option(HOW, "--engines", type=FILE, metavar="DIR", help="Look for engines there first: what export diffusion has made.")
 @faces_option
 @panel_options
+@option(
+    MACHINE,
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Work on N photos at once, in processes that share the threads out and open engines of their own: N times the memory. The bytes "
+    "are those of one job.",
+)
 @device_options
 @json_option
 @quiet_option
-def protect(photos: tuple[Path, ...], output: Destination | None, recursive: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def protect(
+    photos: tuple[Path, ...],
+    output: Destination | None,
+    recursive: bool,
+    jobs: int,
+    manifest: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Parse, work through the photos, and leave with the worst code."""
-    from faceprotect_sdk.cli.files import TO_STDOUT, ProtectFiles
+    from faceprotect_sdk.cli.batch import Task
+    from faceprotect_sdk.cli.files import TO_STDOUT, ProtectFiles, places_of, store_of
+    from faceprotect_sdk.cli.jobs import ledger_of, worked
     from faceprotect_sdk.cli.own_outputs import MARKED, without_outputs
     from faceprotect_sdk.cli.walk import STREAM, photos_in
 
@@ -163,22 +197,29 @@ def protect(photos: tuple[Path, ...], output: Destination | None, recursive: boo
         output = TO_STDOUT
     to_stdout = output == TO_STDOUT
     _check_output(output, photos, to_stdout, as_json)
+    _check_batch(photos, to_stdout, jobs, manifest)
     photos_left, left_out = (list(photos), {}) if options["again"] else without_outputs(photos)
     for photo, why in left_out.items():
         show_left_out(photo, why)
         if as_json:
             emit(left_out_json(photo, why))
     not_to_replace = [photo for photo in photos if left_out.get(photo) != MARKED]
-    codes: list[int] = []
     settings, others = settings_of(options)
+    store = store_of(others.pop("engines"))
+    arguments = {**others, "store": store, "photos": not_to_replace, "settings": settings, "output": output}
+    tasks = [Task(photo, places_of(photo, output, options["sheet"])) for photo in photos_left]
     line = ProgressLine("photo", len(photos_left), quiet=quiet)
-    with ProtectFiles(not_to_replace, settings, output=output, **others) as job, line:
-        for photo in photos_left:
-
-            def one(photo: Path = photo) -> tuple[int, dict[str, Any]]:
-                return _protect_one(job, photo, line, words=not as_json, to_stdout=to_stdout, sheet=options["sheet"] is not None)
-
-            codes.append(guarded(str(photo), one, as_json, line))
+    codes: list[int] = []
+    with (
+        ProtectFiles(**arguments) as job,
+        line,
+        ledger_of(manifest, arguments) as ledger,
+        closing(worked(job, jobs, arguments, tasks, ledger, line)) as results,
+    ):
+        for task, done in zip(tasks, results, strict=True):
+            line.clear()
+            _show(task.photo, done, as_json=as_json, to_stdout=to_stdout)
+            codes.append(done.code)
     raise SystemExit(int(worst(codes)))
 
 
@@ -192,15 +233,23 @@ def _check_output(output: Destination | None, photos: Sequence[Path], to_stdout:
         for_several(output, "-o")
 
 
-def _protect_one(job: Any, photo: Path, line: ProgressLine, *, words: bool, to_stdout: bool, sheet: bool) -> tuple[int, dict[str, Any]]:
-    """Exit code and JSON object of one photo; with ``words``, the report as text, too."""
-    line.start(str(photo))
-    made = job.protect(photo, line.update)
-    result, written = made.result, made.photo
-    document = {"input": str(photo), "output": str(written) if written else None, **result.to_json()}
-    if sheet:
-        document["sheet"] = str(made.sheet) if made.sheet else None
-    line.clear()
-    if words:
-        show_protect(photo, written, result, made.sheet, err=to_stdout)
-    return int(result.exit_code), document
+def _check_batch(photos: Sequence[Path], to_stdout: bool, jobs: int, manifest: Path | None) -> None:
+    """Raise UsageError where standard streams are asked to be a batch, or the manifest is one of the photos."""
+    from faceprotect_sdk.cli.walk import STREAM
+
+    if (jobs > 1 or manifest is not None) and (to_stdout or STREAM in photos):
+        raise UsageError("standard input and output are for one photo: leave out --jobs and --manifest, or give files")
+    if manifest is not None and manifest.absolute() in {photo.absolute() for photo in photos}:
+        raise UsageError(f"{manifest}: is itself a photo given in this run. Choose another --manifest")
+
+
+def _show(photo: Path, done: Done, *, as_json: bool, to_stdout: bool) -> None:
+    """Print what became of a photo."""
+    if done.failure:
+        click.echo(done.failure, err=True)
+    if as_json:
+        emit({**done.document, "done_before": True} if done.before else done.document)
+    elif done.before:
+        show_done_before(photo, done.document)
+    elif done.outcome is not None:
+        show_protect(photo, done.outcome.photo, done.outcome.result, done.outcome.sheet, err=to_stdout)

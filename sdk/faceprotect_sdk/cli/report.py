@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,21 @@ def show_left_out(photo: Path, why: str) -> None:
 
 
 def show_failure(name: str, error: BaseException) -> None:
-    """A failure on stderr; the message usually names its file already."""
+    """A failure on stderr."""
+    click.echo(failure_line(name, error), err=True)
+
+
+def failure_line(name: str, error: BaseException) -> str:
+    """A failure in a line; the message usually names its file already."""
     message = said_of(error) or type(error).__name__
     prefix = "" if not name or name in message else f"{name}: "
-    click.echo(f"error: {printable(prefix + message)}", err=True)
+    return f"error: {printable(prefix + message)}"
+
+
+def show_done_before(photo: Path, document: Mapping[str, Any]) -> None:
+    """A line for an input that the manifest has already."""
+    arrow = f" -> {printable(document['output'])}" if document.get("output") else ""
+    click.echo(f"{printable(photo)}{arrow}: {_STATUS[document['status']]}; done by a run before")
 
 
 def show_protect(photo: Path, written: Path | None, result: ProtectResult, sheet: Path | None = None, *, err: bool = False) -> None:
@@ -137,21 +148,25 @@ def guarded(name: str, work: Callable[[], tuple[int, dict[str, Any]]], as_json: 
         code, document = work()
     except ReportError:
         raise  # the photo is not to blame, and the next ones could not be reported either
-    except Exception as error:
-        if (stopped := stop_behind(error)) is not None:
-            raise stopped from error
-        code = int(exit_code_of(error))
-        if isinstance(error, MemoryError):
-            error = MemoryError("no memory left for this photo. Close other programs, or scale it down")
-        elif not isinstance(error, FaceprotectError):
-            error = unforeseen(error)
-        document = failure_json(name, error, code)
+    except Exception as error:  # noqa: BLE001 - it becomes the result of this input
+        code, told = told_of(error)
+        document = failure_json(name, told, code)
         if line is not None:
             line.clear()
-        show_failure(name, error)
+        show_failure(name, told)
     if as_json:
         emit(document)
     return code
+
+
+def told_of(error: Exception) -> tuple[int, Exception]:
+    """The exit code of an input that failed, and the error as it is to be told; raises the interruption that an error came of."""
+    if (stopped := stop_behind(error)) is not None:
+        raise stopped from error
+    code = int(exit_code_of(error))
+    if isinstance(error, MemoryError):
+        return code, MemoryError("no memory left for this photo. Close other programs, or scale it down")
+    return code, error if isinstance(error, FaceprotectError) else unforeseen(error)
 
 
 def unforeseen(error: Exception) -> RuntimeError:
