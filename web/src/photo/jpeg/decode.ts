@@ -25,7 +25,7 @@ export function decodeJpeg(data: Uint8Array): JpegPicture {
     const segment = nextSegment(data, at);
     const { marker, start, end } = segment;
     at = end;
-    if (marker === 0xd9) break;
+    if (marker === 0xd9) return { ...picture(frame, colourOf(frame, facts.jfif, facts.adobe)), end };
     if (marker === 0xdb) readQuantisers(data, segment, tables);
     else if (marker === 0xc4) readHuffman(data, segment, tables);
     else if (marker === 0xdd) tables.restart = word(data, start);
@@ -38,13 +38,7 @@ export function decodeJpeg(data: Uint8Array): JpegPicture {
       if (frame === null) throw broken("a scan comes before the frame header");
       at = readScan(data, segment, frame, tables);
     }
-    if (marker === 0xd9 || at >= data.length) throw broken("the end marker is missing");
-    if (data[at] === 0xff && data[at + 1] === 0xd9) {
-      at += 2;
-      return { ...picture(frame, colourOf(frame, facts.jfif, facts.adobe)), end: at };
-    }
   }
-  return { ...picture(frame, colourOf(frame, facts.jfif, facts.adobe)), end: data.length };
 }
 
 function starts(data: Uint8Array, at: number, text: string): boolean {
