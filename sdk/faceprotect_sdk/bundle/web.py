@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk.bundle.graphs import GRAPH
 from faceprotect_sdk.errors import FaceprotectError
 from faceprotect_sdk.pool import EnginePool
-
-if TYPE_CHECKING:
-    import onnx
 
 #: Bits of a weight's fraction that are kept.
 KEPT = 6
@@ -105,7 +102,7 @@ def _weights(graph: Path, own: str) -> Iterator[tuple[str, Range]]:
             yield own, (data.index(tensor.raw_data), len(tensor.raw_data), dtype)
 
 
-def _onnx() -> onnx:  # type: ignore[valid-type]
+def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
