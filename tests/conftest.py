@@ -7,11 +7,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 import faceprotect_engines.telemetry  # noqa: F401 - before any test imports ONNX Runtime
 from faceprotect_engines.backends.cpu_count import available_cores
-from faceprotect_engines.shared import _SETTING  # the one thread that may set how many BLAS has
+from faceprotect_engines.shared import BLAS_THREADS
 
 _PINS = hasattr(os, "sched_setaffinity")  # Linux
 _ALL = os.sched_getaffinity(0) if _PINS else set()
@@ -25,7 +25,7 @@ def pytest_configure() -> None:
         cores = sorted(_ALL)
         own = {cores[(number * each + k) % len(cores)] for k in range(each)}
         os.sched_setaffinity(0, own)
-        _SETTING.submit(threadpool_limits, len(own), "blas").result()  # NumPy was imported when there were more
+        BLAS_THREADS.limit(len(own))  # NumPy was imported when there were more
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def two_blas_threads() -> Iterator[None]:
     """NumPy multiplies in two threads, also where there is one core; skips where its library has no such setting."""
-    limits = _SETTING.submit(threadpool_limits, 2, "blas").result()
+    put_back = BLAS_THREADS.limit(2)
     try:
         if {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} != {2}:
             pytest.skip("this NumPy has no BLAS library whose threads can be set")
         yield
     finally:
-        _SETTING.submit(limits.restore_original_limits).result()
+        put_back()

@@ -6,6 +6,7 @@ Two overlapping blocks that each put back what they found leave the wrong value 
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,12 @@ class Shared:
     def __init__(self, start: Callable[[], Callable[[], object]]) -> None:
         """``start`` changes the state, and returns what puts it back, to be called by any thread."""
         self._start = start
+        self._begin_anew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Nobody is inside; so it is in a forked child, too, which has none of the threads that were."""
         self._lock = threading.Lock()
         self._inside = 0
         self._restore: Callable[[], object] | None = None
@@ -41,13 +48,29 @@ class Shared:
                 restore()
 
 
-#: The one thread that sets how many BLAS has: threadpoolctl lets no other one do so for as long as the first that did is alive.
-_SETTING = ThreadPoolExecutor(1, thread_name_prefix="faceprotect-blas")
+class _Setting:
+    """The one thread that sets how many BLAS has: threadpoolctl lets no other one do so for as long as the first that did is alive."""
+
+    def __init__(self) -> None:
+        """A forked child has none of its parent's threads, and would wait for this one for ever."""
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="faceprotect-blas")
+
+    def limit(self, threads: int) -> Callable[[], object]:
+        """Let BLAS have so many; returns what puts back what it had."""
+        limits = self._thread.submit(threadpool_limits, threads, user_api="blas").result()
+        return lambda: self._thread.submit(limits.restore_original_limits).result()
+
+
+BLAS_THREADS = _Setting()
 
 
 def _one_blas_thread() -> Callable[[], object]:
-    limits = _SETTING.submit(threadpool_limits, 1, user_api="blas").result()
-    return lambda: _SETTING.submit(limits.restore_original_limits).result()
+    return BLAS_THREADS.limit(1)
 
 
 def _ignore_warnings() -> Callable[[], object]:

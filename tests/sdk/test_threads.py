@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -265,6 +267,24 @@ def test_overlapping_blocks_leave_the_process_as_it_was() -> None:
     assert set(blas()) <= {1}
     ONE_BLAS_THREAD.__exit__(None, None, None)
     assert blas() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_is_forked_later_can_begin_too() -> None:
+    """Servers fork workers once everything is loaded; the thread that sets BLAS' threads stays behind in the parent."""
+    with ONE_BLAS_THREAD:
+        child = multiprocessing.get_context("fork").Process(target=_once_inside)
+        child.start()
+        child.join(30)
+        hung = child.is_alive()
+        child.kill()
+    assert not hung
+    assert child.exitcode == 0
+
+
+def _once_inside() -> None:
+    with ONE_BLAS_THREAD:
+        pass
 
 
 def test_a_shared_state_is_put_back_by_the_last_in_whatever_thread() -> None:

@@ -52,11 +52,14 @@ def test_it_prints_its_address_and_serves_until_it_is_stopped(page: Path, tmp_pa
     command = [sys.executable, "-c", start, "web", "--no-browser", "--port", "0", "--bundle", str(tmp_path)]
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=paths) as running:
-        assert running.stdout is not None
-        address = running.stdout.readline().strip()
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            assert answer.read() == b"<!doctype html>"
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=20)
+        try:
+            assert running.stdout is not None
+            address = running.stdout.readline().strip()
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                assert answer.read() == b"<!doctype html>"
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert said.count("\n") == 1, "the sentence that says what to do, and no stack"
