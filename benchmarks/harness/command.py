@@ -19,7 +19,9 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def command(*words: str, zoo: Path, memory: int | None = None) -> list[str]:
     """``faceprotect-sdk WORDS`` with the engines in ``zoo`` for those that ship, in at most ``memory`` bytes of address space."""
-    lines = ["import faceprotect_engines.store as store, pathlib", f"store.ZOO = pathlib.Path({str(zoo)!r})"]
+    # A shell that starts a job in the background has it ignore SIGINT, and so have all that it starts.
+    lines = ["import signal", "signal.signal(signal.SIGINT, signal.default_int_handler)"]
+    lines += ["import faceprotect_engines.store as store, pathlib", f"store.ZOO = pathlib.Path({str(zoo)!r})"]
     if memory is not None:
         lines.append(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))")
     lines.append("from faceprotect_sdk.cli.main import entry; entry()")

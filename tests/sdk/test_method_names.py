@@ -1,4 +1,4 @@
-"""The SDK knows no method by name, but for its default: recipes say everything."""
+"""The SDK knows no method by name, but for its two defaults: recipes say everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import faceprotect_sdk
 from faceprotect_engines.store import ZOO
-from faceprotect_sdk.methods import DEFAULT
+from faceprotect_sdk.methods import DEFAULT, QUICK
 
 SDK = Path(faceprotect_sdk.__file__).parent
 NAMES = {path.stem for path in (ZOO / "recipes").glob("*.json")}
@@ -38,7 +38,8 @@ def named(text: str) -> bool:
 
 @pytest.mark.parametrize("path", sorted(SDK.rglob("*.py")), ids=lambda path: str(path.relative_to(SDK)))
 def test_no_source_of_the_sdk_spells_a_method(path: Path) -> None:
-    assert not [(line, text) for line, text in words_of(path.read_text(encoding="utf-8")) if named(text)]
+    own = {QUICK} if path.name == "catalogue.py" else set()  # where the two defaults are named, once
+    assert not [(line, text) for line, text in words_of(path.read_text(encoding="utf-8")) if named(text) and text not in own]
 
 
 def test_the_guard_sees_what_it_is_there_for() -> None:

@@ -163,10 +163,18 @@ def test_slow_clients_are_let_go(server: Server, photo: bytes) -> None:
 
 
 def test_many_at_once_are_answered_or_told_to_come_back(server: Server, photo: bytes) -> None:
+    """All uploads lack their last byte until every one of them has come so far; then they are there at once."""
     answers: list[tuple[int, dict[str, str]]] = []
+    here = threading.Barrier(16)
+
+    def all_but_the_last() -> Iterator[bytes]:
+        yield photo[:-1]
+        here.wait(PATIENCE)
+        yield photo[-1:]
 
     def one() -> None:
-        answers.append(ask(server.port, PROTECT, photo, PNG, timeout=PATIENCE)[:2])
+        sent = {**PNG, "Content-Length": str(len(photo))}
+        answers.append(ask(server.port, PROTECT, all_but_the_last(), sent, timeout=PATIENCE)[:2])  # type: ignore[arg-type]
 
     threads = [threading.Thread(target=one) for _ in range(16)]
     for thread in threads:

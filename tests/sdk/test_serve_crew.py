@@ -61,6 +61,16 @@ def test_every_order_gets_its_own_answer_once_though_processes_are_killed() -> N
     with_crew(work)
 
 
+def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_replaced() -> None:
+    async def work(crew: Crew) -> None:
+        before = crew.pids
+        os.kill(before[0], signal.SIGKILL)
+        while len(crew.pids) < 2 or before[0] in crew.pids:
+            await asyncio.sleep(0.05)
+
+    with_crew(work)
+
+
 def test_an_order_is_tried_once_more_and_no_third_time(tmp_path: Path) -> None:
     async def work(crew: Crew) -> None:
         assert (await crew.run(order(f"once {tmp_path / 'died'}"))).code == "not_matched"

@@ -48,7 +48,9 @@ def test_a_port_that_is_taken_is_named(page: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_it_prints_its_address_and_serves_until_it_is_stopped(page: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text("{}")
-    start = f"from pathlib import Path; from faceprotect_sdk.cli import main, web; web.PAGE = Path({str(page)!r}); main.entry()"
+    # A shell that starts a job in the background has it ignore SIGINT, and so have all that it starts.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = heard + f"from pathlib import Path; from faceprotect_sdk.cli import main, web; web.PAGE = Path({str(page)!r}); main.entry()"
     command = [sys.executable, "-c", start, "web", "--no-browser", "--port", "0", "--bundle", str(tmp_path)]
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=paths) as running:

@@ -13,6 +13,7 @@ from faceprotect_sdk.cli.help import GroupedCommand, option
 from faceprotect_sdk.cli.options import FACES, MACHINE, device_options, json_option, quiet_option
 from faceprotect_sdk.cli.report import guarded
 from faceprotect_sdk.errors import ExitCode, UsageError
+from faceprotect_sdk.methods import QUICK
 from faceprotect_sdk.stream.settings import StreamSettings, Unprotected
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Tally:
 @option(_FRAMES, "--frames", type=click.IntRange(1), metavar="N", help="End after so many.")
 @option(_FRAMES, "--live", is_flag=True, help="Treat a file as a camera: at its own pace, with what is ready by then.")
 @option(_FRAMES, "--force", is_flag=True, help="Replace a video that exists.")
-@option(FACES, "--method", default="fast", show_default=True, metavar="NAME|DIR", help="What changes them.")
+@option(FACES, "--method", default=QUICK, show_default=True, metavar="NAME|DIR", help="What changes them.")
 @option(FACES, "--strength", default="medium", show_default=True, metavar="NAME", help="How much change people may see.")
 @option(
     FACES,

@@ -27,6 +27,7 @@ _OWN_NAMES = {"judges": "judge"}
 _CALL = re.compile(rf"\b({'|'.join(_ARGUMENTS)})=(?:'([^']*)'|\[(\w+)\]|True|(\w+))?")
 #: Advice that is no argument of a call.
 _PHRASES = {
+    "confirm=False": "--no-confirm",
     "another path": "another -o",
     "a shorter path": "a shorter one with -o",
     "Pass the photos in it one by one": "Add --recursive to protect the photos in it",

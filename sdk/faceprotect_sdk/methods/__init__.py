@@ -11,12 +11,13 @@ from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.methods.arrays import LOOK
 from faceprotect_sdk.methods.base import Method, SearchRequest, SearchResult, Strength
-from faceprotect_sdk.methods.catalogue import DEFAULT, find_recipe, methods_of
+from faceprotect_sdk.methods.catalogue import DEFAULT, QUICK, find_recipe, methods_of
 from faceprotect_sdk.methods.search import Search
 from faceprotect_sdk.pool import EnginePool
 
 __all__ = [
     "DEFAULT",
+    "QUICK",
     "STRENGTHS",
     "Method",
     "SearchRequest",

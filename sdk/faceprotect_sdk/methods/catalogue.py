@@ -21,6 +21,8 @@ from faceprotect_sdk.errors import UsageError
 
 #: What the curves of success over visible change put first (``docs/diary.md``).
 DEFAULT = "auto"
+#: What changes the frames of a camera, where nothing that searches has the time.
+QUICK = "fast"
 #: Folder of a root's recipes, and the recipe in a folder of its own.
 FOLDER, FILE = "recipes", "recipe.json"
 #: What a photo's mark can hold (mark.py).

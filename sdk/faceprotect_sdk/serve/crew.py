@@ -22,6 +22,8 @@ from faceprotect_sdk.workers.worker import Worker
 _TRIES = 2
 #: Seconds between starts of a process that does not get ready.
 _PAUSE = 2.0
+#: Seconds between looks at the processes that have nothing to do: one of them may be killed, and no order would tell.
+_LOOK = 0.5
 
 
 class Busy(Exception):
@@ -47,6 +49,7 @@ class Crew:
         self._threads = ThreadPoolExecutor(2 * limits.workers + 1, thread_name_prefix="faceprotect-worker")
         self._all: set[Worker] = set()
         self._hiring: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._closed = False
         self._mean = 1.0
         self.waiting = self.working = 0
@@ -64,11 +67,12 @@ class Crew:
         except BaseException:
             await self.close()
             raise
+        self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         """End the processes, with what they are working on."""
         self._closed = True
-        for task in self._hiring:
+        for task in (*self._hiring, *([self._watching] if self._watching else ())):
             task.cancel()
         for worker in self._all:
             worker.leave()
@@ -147,6 +151,16 @@ class Crew:
         task = asyncio.create_task(self._successor(worker))
         self._hiring.add(task)
         task.add_done_callback(self._hiring.discard)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            for _ in range(self._idle.qsize()):
+                worker = self._idle.get_nowait()
+                if worker.alive:
+                    self._idle.put_nowait(worker)
+                else:
+                    self._replace(worker)
 
     async def _successor(self, gone: Worker) -> None:
         await self._in_thread(gone.join)

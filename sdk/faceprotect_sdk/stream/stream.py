@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from faceprotect_engines.store import Store
 from faceprotect_sdk.errors import UsageError
 from faceprotect_sdk.face.align import Points
-from faceprotect_sdk.methods import find_recipe
+from faceprotect_sdk.methods import QUICK, find_recipe
 from faceprotect_sdk.parts import Parts
 from faceprotect_sdk.pool import EnginePool
 from faceprotect_sdk.settings import Settings
@@ -59,7 +59,7 @@ class Stream:
 
     def __init__(
         self,
-        method: str | Path = "fast",
+        method: str | Path = QUICK,
         settings: StreamSettings | None = None,
         /,
         *,

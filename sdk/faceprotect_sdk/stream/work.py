@@ -94,7 +94,7 @@ class Work:
         self._judges: Once[str, list[Recogniser]] = Once()
         store = parts.pool.store
         if settings.confirm and not any(store.manifest(name).role == "judge" for name in store.names()):
-            raise UsageError("changes are to be confirmed, and there is no judge", hint="Go without: confirm=False, or --no-confirm")
+            raise UsageError("changes are to be confirmed, and there is no judge", hint="Go without: confirm=False")
 
     def warm(self) -> None:
         """Open all engines, and run each once."""
